@@ -38,7 +38,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `52428800`, `50MiB`, `50MB` (both binary, as the official local stack counts) or `1.5GB`. Raises ValueError."""
+    """Bytes of `52428800`, `50MiB` or `50MB` (both binary, as the official local stack counts). Raises ValueError."""
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise ValueError(f"not a size: {text!r}")
@@ -92,9 +92,7 @@ class Reader:
             return default
         return False
 
-    def integer(
-        self, *names: str, default: int = 0, minimum: int | None = None, maximum: int | None = None
-    ) -> int:
+    def integer(self, *names: str, default: int = 0, minimum: int | None = None, maximum: int | None = None) -> int:
         value = self.raw(*names)
         if value is None:
             return default
@@ -159,4 +157,4 @@ class Reader:
 
     def prefixed(self, prefix: str) -> dict[str, str]:
         """All names that start with `prefix`, without it, values as they are."""
-        return {name[len(prefix):]: value for name, value in self._environ.items() if name.startswith(prefix)}
+        return {name[len(prefix) :]: value for name, value in self._environ.items() if name.startswith(prefix)}
