@@ -173,7 +173,7 @@ class OutgoingHttp:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        timeout: float = 10.0,  # noqa: ASYNC109 - the port's parameter
+        timeout: float = 10.0,
     ) -> HttpAnswer:
         """One exchange, see ports.HttpClient. `timeout` in seconds covers name look-up, connection and body."""
         sent: dict[str, str] = dict(headers) if headers else {}
