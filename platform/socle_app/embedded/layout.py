@@ -1,0 +1,213 @@
+"""Where the embedded server keeps what: data, socket, log, and the notes that find them again.
+
+    <state>/postgres/            lock, endpoint.json, location.json, log/
+    <home>/                      data/, socket/, pg_hba.conf, pg_ident.conf, extensions/<mark>/extension/
+
+`home` is `<state>/postgres`, unless we are root and the server's user cannot enter it: then a folder below the shared
+folder (/var/lib/socle), named in location.json. Modes of folders that were there before us are never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import stat
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from socle_app.embedded.errors import DataMissing, PathUnusable
+from socle_app.embedded.launch import can_reach
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from socle_app.embedded.account import Account
+
+SHARED_DIRS = (Path("/var/lib/socle"), Path("/var/tmp/socle"))  # noqa: S108 — owner and mode are verified
+SOCKET_PATH_BYTES = 107  # sun_path less its closing NUL
+ENTERABLE = 0o711
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of one project. `own` lies in the project's state folder, `home` where the server can work."""
+
+    own: Path
+    home: Path
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def data_new(self) -> Path:
+        """Where initdb works; renamed to `data` once complete."""
+        return self.home / "data.new"
+
+    @property
+    def hba(self) -> Path:
+        return self.home / "pg_hba.conf"
+
+    @property
+    def ident(self) -> Path:
+        return self.home / "pg_ident.conf"
+
+    @property
+    def extensions(self) -> Path:
+        return self.home / "extensions"
+
+    @property
+    def log(self) -> Path:
+        return self.own / "log" / "postgres.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.own / "lock"
+
+    @property
+    def endpoint(self) -> Path:
+        return self.own / "endpoint.json"
+
+    @property
+    def record(self) -> Path:
+        return self.own / "location.json"
+
+
+def known_layout(state_dir: Path) -> Layout:
+    """The layout as recorded, touching nothing."""
+    own = state_dir.resolve() / "postgres"
+    home = read_note(own / "location.json").get("home")
+    return Layout(own, Path(home) if isinstance(home, str) else own)
+
+
+def ensure_state_dir(state_dir: Path) -> None:
+    """Make the state folder if it is missing: 0700, or 0711 as root so that the server's own user can pass through."""
+    if not state_dir.is_dir():
+        state_dir.mkdir(parents=True, mode=0o700)
+        if os.geteuid() == 0:
+            state_dir.chmod(ENTERABLE)
+
+
+def ensure_own(state_dir: Path, account: Account) -> Layout:
+    """Make the project's own folders; where the data lives may be undecided yet. Raises PathUnusable."""
+    known = known_layout(state_dir)
+    if set(":\n\0") & set(str(known.own)):
+        raise PathUnusable(f"PostgreSQL cannot work below {known.own}: the name holds a colon. Choose with --state.")
+    ensure_state_dir(state_dir)
+    _make(known.own, account)
+    known.log.parent.mkdir(mode=0o700, exist_ok=True)
+    return known
+
+
+def ensure_home(known: Layout, account: Account, shared_dir: Path | None) -> Layout:
+    """Decide on first use where the data lives; later, verify it.
+
+    Raises PathUnusable (a place the server cannot work in) and DataMissing (recorded data is gone).
+    """
+    if known.record.exists():
+        if not known.data.is_dir():
+            raise DataMissing(known.data, known.record)
+        return known
+    if _fits(known.own, account):
+        return known
+    if known.data.is_dir():
+        raise PathUnusable(
+            f"User {account.name} can no longer enter {known.data}. Let it pass through the folders above "
+            f"(chmod o+x on each), or name another user with --run-as."
+        )
+    return _elsewhere(known.own, account, shared_dir or ensure_shared_dir())
+
+
+def ensure_shared_dir(candidates: tuple[Path, ...] = SHARED_DIRS) -> Path:
+    """Root's folder for what the server's user must reach; nobody else may write to it. Raises PathUnusable."""
+    for folder in candidates:
+        try:
+            folder.mkdir(mode=ENTERABLE)
+            folder.chmod(ENTERABLE)
+        except FileExistsError:
+            pass
+        except OSError:
+            continue
+        facts = folder.lstat()
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid() and not facts.st_mode & 0o022:
+            return folder
+    names = " nor ".join(map(str, candidates))
+    raise PathUnusable(f"Neither {names} can be used for the server's files. Choose a reachable folder with --state.")
+
+
+def socket_dir(layout: Layout, port: int, account: Account) -> Path:
+    """The folder of the Unix socket: beside the data if the path is short enough, else a short one of our own."""
+    beside = layout.home / "socket"
+    if len(os.fsencode(beside / f".s.PGSQL.{port}")) <= SOCKET_PATH_BYTES:
+        _make(beside, account)
+        return beside
+    name = f"socle-{sha256(os.fsencode(layout.home)).hexdigest()[:8]}"
+    for parent in (Path("/run/user") / str(os.geteuid()), Path("/run"), Path("/tmp")):  # noqa: S108 — owner verified
+        short = parent / name
+        try:
+            _make(short, account)
+        except OSError:
+            continue
+        facts = short.lstat()
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid in (account.uid, os.geteuid()) and not facts.st_mode & 0o022:
+            return short
+    raise PathUnusable(f"{layout.home} is too long for a socket, and there is no place for a short one.")
+
+
+def read_note(path: Path) -> dict[str, object]:
+    """A small JSON note of ours; empty when missing or unreadable."""
+    try:
+        note: object = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, object]", note) if isinstance(note, dict) else {}
+
+
+def write_note(path: Path, note: Mapping[str, object]) -> None:
+    """Write a note whole or not at all, for its owner only."""
+    building = path.with_suffix(".new")
+    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(json.dumps(note))
+    building.replace(path)
+
+
+def _make(folder: Path, account: Account) -> None:
+    """A folder of ours: for us alone, or as root enterable, and the server's where it must write."""
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        pass
+    else:
+        if account.switched:
+            folder.chmod(ENTERABLE)
+    if account.switched and folder.name.startswith(("socket", "socle-")) and not folder.is_symlink():
+        os.chown(folder, account.uid, account.gid)
+
+
+def _fits(home: Path, account: Account) -> bool:
+    """Tried with the socket folder, which belongs to the server's user."""
+    if not account.switched:
+        return True
+    tried = home / "socket"
+    _make(tried, account)
+    if can_reach(account, [tried]):
+        return True
+    tried.rmdir()
+    return False
+
+
+def _elsewhere(own: Path, account: Account, shared_dir: Path) -> Layout:
+    project = re.sub(r"[^A-Za-z0-9_-]+", "-", own.parents[1].name).strip("-")[:24] or "project"
+    home = shared_dir / f"{project}-{secrets.token_hex(4)}"
+    home.mkdir(mode=ENTERABLE)
+    home.chmod(ENTERABLE)
+    if not _fits(home, account):
+        raise PathUnusable(f"User {account.name} can enter neither {own} nor {shared_dir}. Choose with --run-as.")
+    write_note(home / "project.json", {"state": str(own.parent)})
+    write_note(own / "location.json", {"home": str(home)})
+    return Layout(own, home)

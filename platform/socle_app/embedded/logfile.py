@@ -1,0 +1,35 @@
+"""The server's log: a file (a pipe nobody reads would block the server), turned over at each start."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEPT = 4
+_GRAVE = re.compile(r"\b(FATAL|PANIC|HINT|DETAIL):\s+(.*)")
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """A fresh log; the last ones stay as `postgres.log.1` (newest) … `.4`."""
+    if path.exists() and path.stat().st_size:
+        for number in range(KEPT, 0, -1):
+            older = path if number == 1 else path.with_name(f"{path.name}.{number - 1}")
+            if older.exists():
+                older.replace(path.with_name(f"{path.name}.{number}"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    return os.fdopen(descriptor, "ab", buffering=0)
+
+
+def last_words(path: Path) -> str:
+    """Why the server gave up: its last fatal lines with detail and hint, else the last line, else nothing known."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    grave = [f"{found[1]}: {found[2]}" if found[1] == "HINT" else found[2] for found in map(_GRAVE.search, lines) if found]
+    last = [line for line in lines if line.strip()][-1:]
+    return " ".join(grave[-4:] or last) or "it ended without a word"
