@@ -1,0 +1,108 @@
+"""Rate limits: token buckets by (bucket, key) (contracts/auth.md §7.3)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from socle_auth.errors import AuthError, ErrorCode
+
+if TYPE_CHECKING:
+    from socle_auth.context import AuthService, Call
+    from socle_platform.config.auth import RateLimitSettings
+
+TOKEN = "token"
+SIGNUPS = "signups"
+OTP = "otp"
+MAGIC_LINK = "magic_link"
+RECOVER = "recover"
+RESEND = "resend"
+USER = "user"
+VERIFY = "verify"
+ANONYMOUS = "anonymous"
+SSO = "sso"
+SAML_ASSERTION = "saml_assertion"
+FACTOR_CHALLENGE = "factor_challenge"
+FACTOR_VERIFY = "factor_verify"
+WEB3 = "web3"
+PASSKEY = "passkey"
+CLIENT_REGISTRATION = "client_registration"
+EMAIL_SENT = "email_sent"
+SMS_SENT = "sms_sent"
+
+_MOST_KEYS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRule:
+    """`burst` tokens at most, one more every `interval` seconds."""
+
+    burst: float
+    interval: float
+
+
+def rule_of(bucket: str, rates: RateLimitSettings) -> BucketRule:
+    """The rule of a bucket under these settings (ours: the burst never exceeds the rate)."""
+    if bucket == ANONYMOUS:
+        return _rule(rates.anonymous_users, 3600.0, rates.anonymous_users)
+    if bucket in (FACTOR_CHALLENGE, FACTOR_VERIFY):
+        return _rule(rates.mfa, 60.0)
+    if bucket in (EMAIL_SENT, SMS_SENT):
+        rate = rates.email_sent if bucket == EMAIL_SENT else rates.sms_sent
+        interval = rate.seconds if rate.burst else rate.seconds / rate.events if rate.events else rate.seconds
+        return BucketRule(rate.events, interval)
+    per_five_minutes = {
+        TOKEN: rates.token_refresh,
+        VERIFY: rates.verify,
+        SSO: rates.sso,
+        SAML_ASSERTION: rates.saml_assertion,
+        WEB3: rates.web3,
+        PASSKEY: rates.passkey,
+        CLIENT_REGISTRATION: rates.client_registration,
+    }.get(bucket, rates.otp)
+    return _rule(per_five_minutes, 300.0)
+
+
+def _rule(events: float, seconds: float, burst: float = 30.0) -> BucketRule:
+    return BucketRule(min(burst, events), seconds / events if events > 0 else seconds)
+
+
+class Limits:
+    """The buckets of this process. `take` gives the seconds to wait, 0.0 when the token was there."""
+
+    def __init__(self, rates: RateLimitSettings, seconds: Callable[[], float]) -> None:
+        self._rates = rates
+        self._seconds = seconds
+        self._levels: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+
+    def take(self, bucket: str, key: str) -> float:
+        rule = rule_of(bucket, self._rates)
+        now = self._seconds()
+        level, then = self._levels.pop((bucket, key), (rule.burst, now))
+        level = min(rule.burst, level + max(0.0, now - then) / rule.interval)
+        allowed = level >= 1.0
+        self._levels[bucket, key] = (level - 1.0 if allowed else level, now)
+        if len(self._levels) > _MOST_KEYS:
+            self._levels.popitem(last=False)
+        return 0.0 if allowed else (1.0 - level) * rule.interval
+
+
+def caller_key(service: AuthService, call: Call) -> str:
+    """Whom a limit counts: the configured header's first part, else the client's address."""
+    name = service.settings.rates.header.lower()
+    if name and (value := call.headers.get(name, "").partition(",")[0].strip()):
+        return value
+    return call.client_ip
+
+
+async def charge(service: AuthService, bucket: str, key: str) -> None:
+    """Takes one token. Raises 429 `over_request_rate_limit` with Retry-After."""
+    wait = service.limits.take(bucket, key)
+    if wait > 0.0:
+        raise AuthError(
+            ErrorCode.OVER_REQUEST_RATE_LIMIT,
+            "Request rate limit reached",
+            headers=(("retry-after", str(max(1, int(wait + 0.999)))),),
+        )
