@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -90,43 +90,141 @@ class HttpClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
-    """Facts about stored bytes: size in bytes, ETag with quotes, last modification."""
+    """Facts about stored bytes: size in bytes, ETag with quotes, last modification (aware, UTC).
+
+    The ETag of `commit` and `finish` is the MD5 of the bytes, or S3's `"md5-N"` for parts. `head` may know only a
+    weaker one: the row that describes the blob is the authority.
+    """
 
     size: int
     etag: str
     last_modified: datetime
 
 
-class BlobWriter(Protocol):
-    """A blob being written: invisible until `commit` returns, gone after `abort`."""
+@dataclass(frozen=True, slots=True)
+class PartInfo:
+    """One part of an unfinished upload: its number (from 1), size in bytes, ETag with quotes (the MD5 of the part)."""
 
-    async def write(self, chunk: bytes) -> None: ...
+    number: int
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """One blob as a scan finds it: a key that `delete` takes, the version in it, size, and when it was put there."""
+
+    key: str
+    version: str
+    size: int
+    stored_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """An upload in parts as a scan finds it: the arguments of `abandon`, and when it last grew or began."""
+
+    key: str
+    upload: str
+    touched_at: datetime
+
+
+class Hasher(Protocol):
+    """Anything that digests bytes (hashlib's objects do)."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+
+class BlobWriter(Protocol):
+    """A blob being written: invisible until `commit` returns."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Takes the next bytes; waits when the store is slower than the writer. Raises BlobStoreFull."""
+        ...
 
     async def commit(self) -> BlobInfo:
         """Makes the bytes durable under their key (fsync or the store's own acknowledgement)."""
         ...
 
-    async def abort(self) -> None: ...
-
 
 class BlobStore(Protocol):
-    """Stored bytes by key `<tenant>/<bucket>/<name>/<version>`; a key is written once and never overwritten."""
+    """Stored bytes by key `<tenant>/<bucket>/<name>/<version>`; a key is written once and never overwritten.
 
-    def writer(self, key: str) -> AbstractAsyncContextManager[BlobWriter]: ...
+    Every method raises BlobStoreError (socle_platform.blobs). `minimum_part`: bytes that every part but the last must
+    have.
+    """
 
-    def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Bytes from `start` up to but not including `end`. Raises BlobNotFound before the first chunk."""
+    @property
+    def minimum_part(self) -> int: ...
+
+    async def open(self) -> None:
+        """Gets ready and proves it with a put, a get and a delete. Raises BlobStoreUnusable, saying what failed."""
         ...
 
-    async def head(self, key: str) -> BlobInfo: ...
+    async def close(self) -> None: ...
 
-    async def copy(self, source: str, target: str) -> BlobInfo: ...
+    def writer(self, key: str, *, hashers: Sequence[Hasher] = ()) -> AbstractAsyncContextManager[BlobWriter]:
+        """A new blob; leaving the block without `commit` forgets it. `hashers` see every byte, off the event loop."""
+        ...
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Bytes from `start` up to but not including `end`. Raises BlobNotFound before the first chunk.
+
+        Close it (`contextlib.aclosing`): it holds a file or a connection.
+        """
+        ...
+
+    async def head(self, key: str) -> BlobInfo:
+        """Raises BlobNotFound."""
+        ...
+
+    async def copy(self, source: str, target: str) -> BlobInfo:
+        """The same bytes under a second key, without passing through here. Raises BlobNotFound."""
+        ...
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Forgets the keys; a missing one is no error."""
         ...
 
-    def keys(self, prefix: str = "") -> AsyncIterator[str]: ...
+    def scan(self) -> AsyncIterator[StoredBlob]:
+        """Every blob that has a version in its key, in no particular order."""
+        ...
+
+    async def begin(self, key: str) -> str:
+        """Starts an upload in parts, which survives a restart, and returns its id."""
+        ...
+
+    async def write_part(
+        self, key: str, upload: str, number: int, chunks: AsyncIterable[bytes], *, hashers: Sequence[Hasher] = ()
+    ) -> PartInfo:
+        """Stores one part durably; the same number again replaces it. Raises BlobNotFound for an unknown upload."""
+        ...
+
+    async def copy_part(
+        self, key: str, upload: str, number: int, source: str, start: int = 0, end: int | None = None
+    ) -> PartInfo:
+        """One part out of an existing blob. Raises BlobNotFound."""
+        ...
+
+    async def parts(self, key: str, upload: str) -> list[PartInfo]:
+        """The parts stored so far, by number. Raises BlobNotFound for an unknown upload."""
+        ...
+
+    async def finish(self, key: str, upload: str, parts: Sequence[PartInfo]) -> BlobInfo:
+        """Joins the parts, in order, into the blob and forgets the upload. Raises BlobNotFound for a missing part."""
+        ...
+
+    async def abandon(self, key: str, upload: str) -> None:
+        """Forgets an unfinished upload; an unknown one is no error."""
+        ...
+
+    def unfinished(self) -> AsyncIterator[UnfinishedUpload]:
+        """Every upload in parts that was neither finished nor abandoned."""
+        ...
+
+    async def tidy(self, before: datetime) -> int:
+        """Removes what interrupted writers left behind before that moment; returns how much."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
