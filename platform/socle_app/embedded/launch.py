@@ -14,7 +14,7 @@ from socle_app.embedded import trampoline
 from socle_app.embedded.errors import AccountUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from socle_app.embedded.account import Account
 
@@ -43,13 +43,15 @@ def spawn(command: Sequence[str], output: IO[bytes] | int) -> subprocess.Popen[b
     )
 
 
-def can_reach(account: Account, paths: Iterable[Path]) -> bool:
-    """Whether `account` may read and enter all `paths`: tried, not computed from modes.
+def can_reach(account: Account, paths: Sequence[Path]) -> bool:
+    """Whether `account` may read and enter all `paths`: true where everybody may, otherwise tried as that user.
 
     Raises AccountUnusable when this machine does not let us become that user.
     """
     if not account.switched:
         return all(os.access(path, os.R_OK | os.X_OK) for path in paths)
+    if all(_open_to_all(path, account) for path in paths):
+        return True
     outcome = subprocess.run(
         [*_head(account, "probe"), *map(str, paths)], cwd="/", env=ENVIRONMENT, capture_output=True, check=False
     )
@@ -59,6 +61,13 @@ def can_reach(account: Account, paths: Iterable[Path]) -> bool:
             f"({outcome.stderr.decode(errors='replace').strip()}). Start it as an ordinary user, or use --db-url."
         )
     return outcome.returncode == 0
+
+
+def _open_to_all(path: Path, account: Account) -> bool:
+    real = path.resolve()
+    facts = real.stat()
+    usable = facts.st_mode & 0o005 == 0o005 or (facts.st_uid == account.uid and facts.st_mode & 0o500 == 0o500)
+    return usable and all(folder.stat().st_mode & 0o001 for folder in real.parents)
 
 
 def _head(account: Account, action: str) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 KEPT = 4
+LARGE = 32 * 1024 * 1024
 _GRAVE = re.compile(r"\b(FATAL|PANIC|HINT|DETAIL):\s+(.*)")
 
 
@@ -24,12 +26,20 @@ def open_log(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "ab", buffering=0)
 
 
+def trim_log(path: Path) -> None:
+    """Turn over a log that grew large under the writing server: copied, then emptied (it is open for appending)."""
+    if path.stat().st_size > LARGE:
+        shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+        os.truncate(path, 0)
+
+
 def last_words(path: Path) -> str:
     """Why the server gave up: its last fatal lines with detail and hint, else the last line, else nothing known."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except OSError:
         lines = []
-    grave = [f"{found[1]}: {found[2]}" if found[1] == "HINT" else found[2] for found in map(_GRAVE.search, lines) if found]
+    matches = [match for match in map(_GRAVE.search, lines) if match]
+    grave = [f"HINT: {match[2]}" if match[1] == "HINT" else match[2] for match in matches]
     last = [line for line in lines if line.strip()][-1:]
     return " ".join(grave[-4:] or last) or "it ended without a word"

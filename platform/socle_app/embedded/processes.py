@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+    import subprocess
 
 PROC = Path("/proc")
 POLL = 0.005
@@ -79,20 +84,19 @@ def processes_in(folder: Path) -> list[int]:
     Process groups do not help: the server's children start sessions of their own.
     """
     wanted = os.path.realpath(folder)
-    found: list[int] = []
+    return [pid for pid in _all_processes() if _working_folder(pid) == wanted]
+
+
+def _all_processes() -> list[int]:
     try:
-        entries = os.listdir(PROC)
+        return [int(entry) for entry in os.listdir(PROC) if entry.isdigit()]  # noqa: PTH208 — names, not paths
     except OSError:
-        return found
-    for entry in entries:
-        if entry.isdigit() and _working_folder(int(entry)) == wanted:
-            found.append(int(entry))
-    return found
+        return []
 
 
 def _working_folder(pid: int) -> str | None:
     try:
-        return os.readlink(PROC / str(pid) / "cwd")
+        return str((PROC / str(pid) / "cwd").readlink())
     except OSError:
         return None
 
@@ -104,10 +108,38 @@ def is_server_of(pid: int, data_dir: Path) -> bool:
 
 def send(pid: int, sign: signal.Signals) -> None:
     """Signal a process that may be gone already."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, sign)
-    except ProcessLookupError:
-        pass
+
+
+async def until_ended(child: subprocess.Popen[bytes], seconds: float | None = None) -> bool:
+    """Wait for the end of a child of ours, for ever if `seconds` is None. False when it outlived them."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while child.poll() is None:
+        if deadline is not None and time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL)
+    return True
+
+
+async def until_told(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    """As `until_ended`, for long waits: the kernel wakes us, by a process descriptor, where it can."""
+    try:
+        descriptor = os.pidfd_open(child.pid)
+    except (AttributeError, OSError):
+        return await until_ended(child, seconds)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await ended.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    child.wait()
+    return True
 
 
 async def until_gone(pids: list[int], seconds: float) -> bool:
@@ -125,10 +157,7 @@ def port_holder(port: int) -> str | None:
     sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     if not sockets:
         return None
-    for entry in os.listdir(PROC):
-        if entry.isdigit() and _holds(int(entry), sockets):
-            return _describe(int(entry))
-    return None
+    return next((_describe(pid) for pid in _all_processes() if _holds(pid, sockets)), None)
 
 
 def _listening_inodes(port: int) -> set[str]:
@@ -148,7 +177,7 @@ def _listening_inodes(port: int) -> set[str]:
 def _holds(pid: int, sockets: set[str]) -> bool:
     folder = PROC / str(pid) / "fd"
     try:
-        return any(os.readlink(folder / descriptor) in sockets for descriptor in os.listdir(folder))
+        return any(str(descriptor.readlink()) in sockets for descriptor in folder.iterdir())
     except OSError:
         return False
 

