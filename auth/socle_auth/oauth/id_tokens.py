@@ -29,7 +29,10 @@ AZURE_COMMON = frozenset(
 _AZURE = re.compile(r"https://login\.microsoftonline\.com/[^/]+/v2\.0/?")
 _AZURE_CIAM = re.compile(r"https://[a-z0-9-]+\.ciamlogin\.com/[^/]+/v2\.0/?")
 _AZURE_PROTOCOL_CLAIMS = frozenset(
-    ["aud", "iss", "iat", "nbf", "exp", "c_hash", "at_hash", "aio", "nonce", "rh", "uti", "jti", "ver", "sub", "name", "preferred_username"]
+    {
+        *("aud", "iss", "iat", "nbf", "exp", "c_hash", "at_hash", "aio", "nonce", "rh", "uti", "jti", "ver"),
+        *("sub", "name", "preferred_username"),
+    }
 )
 
 
