@@ -247,10 +247,10 @@ join pg_proc p on p.prorettype = m.oid and p.prokind = 'f' and not p.proretset
 join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = any($1::text[])"""
 
-DESCRIPTIONS = """
+SCHEMAS = """
 select n.nspname as schema, d.description
 from pg_namespace n
-join pg_description d on d.objoid = n.oid and d.classoid = 'pg_namespace'::regclass
+left join pg_description d on d.objoid = n.oid and d.classoid = 'pg_namespace'::regclass
 where n.nspname = any($1::text[])"""
 
 SERVER = "select current_setting('server_version_num')::int as version"
@@ -298,9 +298,11 @@ async def load_schema(
     views = _views(await connection.fetch(VIEWS, list(dict.fromkeys([*names, *extra_search_path]))), set(names))
     row_functions = await connection.fetch(ROW_FUNCTIONS, exposed)
     relations = await connection.fetch(RELATIONS, exposed)
+    schemas = await connection.fetch(SCHEMAS, exposed)
     primary_keys = {key.table: _sorted_names(key) for key in keys if key.kind == "p"} | view_primary_keys(keys, views)
     return Schema(
         names=tuple(names),
+        missing=tuple(name for name in names if name not in {row["schema"] for row in schemas}),
         tables=_tables(relations, primary_keys, _computed_fields(row_functions)),
         relationships=derive_relationships(keys, views, primary_keys, _computed_relationships(row_functions), exposed),
         functions=_functions(await connection.fetch(FUNCTIONS, exposed), frozenset(hoisted)),
@@ -309,7 +311,7 @@ async def load_schema(
             for row in await connection.fetch(REPRESENTATIONS)
         },
         media_handlers=_media_handlers(await connection.fetch(MEDIA_HANDLERS, exposed)),
-        descriptions={row["schema"]: row["description"] for row in await connection.fetch(DESCRIPTIONS, exposed)},
+        descriptions={row["schema"]: row["description"] for row in schemas if row["description"] is not None},
         roles=await load_role_settings(connection),
         server_version=(await connection.fetch(SERVER))[0]["version"],
     )

@@ -262,6 +262,8 @@ class Schema:
     """Everything planning may ask about the database. `names` are the exposed schemas, the default one first."""
 
     names: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    """Those of `names` that the database does not have."""
     tables: Mapping[QualifiedName, Table] = field(default_factory=dict[QualifiedName, Table])
     relationships: Mapping[tuple[QualifiedName, str], tuple[AnyRelationship, ...]] = field(
         default_factory=dict[tuple[QualifiedName, str], tuple[AnyRelationship, ...]]

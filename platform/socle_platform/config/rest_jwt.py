@@ -77,7 +77,8 @@ def load_rest_jwt(read: Reader) -> RestJwtSettings:
 def parse_role_path(path: str) -> RoleOf:
     """A JSON path (RFC 9535: `$.a.roles[0]`) or the older form (`.a.roles[0]`, `.roles[?(@ == "x")]`).
 
-    Raises ValueError. The first match is the role; what is not text there is taken as its JSON text, which names no role.
+    The first match is the role; what is not text there is taken as its JSON text, which names no role.
+    Raises ValueError.
     """
     if path in {DEFAULT_ROLE_PATH, ".role"}:
         return role_claim
