@@ -1,16 +1,27 @@
 """The database as every service sees it: transactions as a caller, transactions as a service, one-write requests.
 
-Here, and nowhere else, a session takes a role and a caller's claims.
+Here, and nowhere else, a session takes a role and a caller's claims. They are set inside the transaction that needs
+them, in the same write, every time: what an earlier user left behind in a session never counts (guards: README of the
+identity frame in ARCHITECTURE.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from socle_platform.config.database import SERVICE_ROLES
+from socle_platform.events import Noted, Observe, silent
+from socle_platform.identity import Identity, RequestFacts, identity_settings, render_search_path
+from socle_platform.pgwire import messages
+from socle_platform.pgwire.block import COMMIT, Block, Command, Record, Rollback, Types, append_command, command
 from socle_platform.pgwire.codec import Json
+from socle_platform.pgwire.connect import open_wire
+from socle_platform.pgwire.dsn import parse_dsn
 from socle_platform.pgwire.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -19,10 +30,13 @@ from socle_platform.pgwire.errors import (
     PoolTimeout,
     ProtocolViolation,
 )
+from socle_platform.pgwire.pool import Pool
+from socle_platform.pgwire.protocol import Row
+from socle_platform.pgwire.stream import RowStream
+from socle_platform.pgwire.wire import Answer, Wire, is_stale_statement
 
 if TYPE_CHECKING:
     from socle_platform.config.database import DatabaseSettings
-    from socle_platform.identity import Identity, RequestFacts
 
 __all__ = [
     "ConnectFailed",
@@ -41,17 +55,27 @@ __all__ = [
     "Row",
 ]
 
-Record: TypeAlias = dict[str, Any]
-"""One row: column name → value."""
-
-Row: TypeAlias = tuple[bytes | None, ...]
-"""One row as PostgreSQL sent it: each column's bytes, None for NULL."""
-
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_PUBLIC = ("public", "extensions")
 
+_SERVICE_SEARCH_PATHS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"auth": ("auth",), "storage": ("storage",), "realtime": ("realtime",), "platform": _PUBLIC}
+)
+"""What `ALTER ROLE supabase_…_admin SET search_path` says upstream; here it is said in each transaction."""
 
-class Rollback(Exception):  # noqa: N818 - it is an order, not an error
-    """Raised inside a transaction block to leave it with nothing kept and nothing raised."""
+_RESET = (
+    "reset role; reset all; close all; unlisten *; select pg_catalog.pg_advisory_unlock_all();"
+    " discard temp; discard sequences"
+)
+"""Everything a session's user can leave behind, but for prepared statements (hot path notes, guard 3)."""
+
+_ISOLATION = {
+    level: f"begin isolation level {level}"
+    for level in ("read uncommitted", "read committed", "repeatable read", "serializable")
+}
+_ROLLBACK = command("rollback")
+_CHECK_CONSTRAINTS = command("set constraints all immediate")
+_READ_ONLY = ("transaction_read_only", "on")
 
 
 class Connection(Protocol):
@@ -108,16 +132,88 @@ class Result(NamedTuple):
     after: Sequence[Row] = ()
 
 
-class Database:
-    """Pools of sessions, and the only ways to use them."""
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """How a pool stands: sessions open, of them free, requests that wait, the most that may be open."""
 
-    def __init__(self, settings: DatabaseSettings) -> None: ...
+    size: int
+    idle: int
+    waiting: int
+    limit: int
+
+
+class Database:
+    """Pools of sessions, and the only ways to use them.
+
+    Times and sizes as in DatabaseSettings. Raises DsnInvalid for an address that cannot be read. Notices that
+    PostgreSQL sends (RAISE NOTICE …) are observed.
+    """
+
+    def __init__(self, settings: DatabaseSettings, observe: Observe = silent) -> None:
+        self._settings = settings
+        self._observe = observe
+        self._types = Types()
+        self._pools: dict[str, Pool] = {}
+        self._api = self._pool(settings.api_dsn, settings.api_pool_size)
+        shared = settings.service_dsns.get("platform", settings.api_dsn)
+        self._services = {
+            service: self._pool(settings.service_dsns.get(service, shared), settings.service_pool_size)
+            for service in {**SERVICE_ROLES, **settings.service_roles, **settings.service_dsns}
+        }
+
+    def _pool(self, dsn: str, size: int) -> Pool:
+        if dsn not in self._pools:
+            settings = self._settings
+            self._pools[dsn] = Pool(
+                self._opener(dsn),
+                size=size,
+                acquire_timeout=settings.acquire_timeout,
+                idle_timeout=settings.idle_timeout,
+                max_lifetime=settings.max_lifetime,
+                cancel_timeout=settings.cancel_timeout,
+                reset=_RESET,
+            )
+        return self._pools[dsn]
+
+    def _opener(self, dsn: str) -> Callable[[], Awaitable[Wire]]:
+        settings = self._settings
+        target = parse_dsn(dsn, settings.libpq).with_defaults(
+            application_name=settings.application_name, connect_timeout=settings.connect_timeout
+        )
+        return lambda: open_wire(target, statement_cache=settings.statement_cache, on_notice=self._notice)
+
+    def _notice(self, notice: DatabaseError) -> None:
+        level = "warning" if notice.severity == "WARNING" else "debug"
+        self._observe(Noted("database", level, f"{notice.severity}: {notice.message}"))
 
     async def start(self) -> None:
-        """Opens a first session. Raises ConnectFailed."""
+        """Opens a first session for requests, to see that it works. Raises ConnectFailed."""
+        self._api.release(await self._api.acquire())
+
+    async def ping(self) -> None:
+        """One round trip. Raises DatabaseUnavailable, or DatabaseError."""
+        wire = await self._api.acquire()
+        try:
+            await wire.query("")
+        finally:
+            self._api.release(wire)
 
     async def close(self) -> None:
         """Ends every session once it is idle, at the latest after the cancel timeout."""
+        for pool in self._pools.values():
+            await pool.close()
+
+    def forget_statements(self) -> None:
+        """Prepares every statement anew from its next use on: for a schema that has changed."""
+        for pool in self._pools.values():
+            pool.generation += 1
+
+    def pool_states(self) -> dict[str, PoolState]:
+        """How the pools stand: `api`, and each service by its name (services of one login share one)."""
+        pools = {"api": self._api, **self._services}
+        return {name: PoolState(pool.size, pool.idle, pool.waiting, pool.limit) for name, pool in pools.items()}
+
+    # ---- transaction blocks --------------------------------------------------------------------------------------
 
     def acting_as(
         self,
@@ -126,15 +222,33 @@ class Database:
         *,
         read_only: bool = False,
         isolation: str | None = None,
-        search_path: Sequence[str] = ("public", "extensions"),
+        search_path: Sequence[str] = _PUBLIC,
         settings: Mapping[str, str] = _NOTHING,
     ) -> AbstractAsyncContextManager[Connection]:
-        """A transaction as `who`: commits at normal exit, rolls back on an exception (`Rollback` is swallowed)."""
-        ...
+        """A transaction as `who`: commits at normal exit, rolls back on an exception (`Rollback` is swallowed).
+
+        Takes a session with its first statement. `isolation` is a level in SQL's words. A block that hides a failed
+        statement raises DatabaseError 25P02 at its end, for nothing of it was kept.
+        """
+        pairs = identity_settings(who, facts, search_path, settings)
+        opening = (_begin(isolation, read_only=read_only), _settings_command(_encoded(pairs)))
+        release = self._api.release if read_only else self._api.release_reset
+        return Block(self._api, self._types, who.role, opening, release)
 
     def as_service(self, service: str) -> AbstractAsyncContextManager[Connection]:
-        """A transaction as the admin role of auth, storage, realtime or platform: the platform's own work."""
-        ...
+        """A transaction as the admin role of auth, storage, realtime or platform: the platform's own work.
+
+        Raises ValueError for an unknown service.
+        """
+        if service not in self._services:
+            raise ValueError(f"unknown service {service!r}")
+        pool = self._services[service]
+        role = self._settings.service_roles.get(service, "")
+        path = render_search_path(_SERVICE_SEARCH_PATHS.get(service, _PUBLIC))
+        pairs = (("search_path", path), *((("role", role),) if role else ()))
+        return Block(pool, self._types, role, (_begin(None), _settings_command(_encoded(pairs))), pool.release)
+
+    # ---- one-write requests --------------------------------------------------------------------------------------
 
     async def run_as(
         self,
@@ -144,7 +258,7 @@ class Database:
         *,
         read_only: bool = False,
         isolation: str | None = None,
-        search_path: Sequence[str] = ("public", "extensions"),
+        search_path: Sequence[str] = _PUBLIC,
         settings: Mapping[str, str] = _NOTHING,
         role_settings: Mapping[str, str] = _NOTHING,
         before: Prepared | None = None,
@@ -154,8 +268,53 @@ class Database:
         rollback: bool = False,
         reset: bool | None = None,
     ) -> Result:
-        """One statement as `who`, in one write and one transaction."""
-        ...
+        """One statement as `who`, in one write and one transaction; the result is final when it is returned.
+
+        In the same transaction, `before` runs between the settings and the statement, `after` behind it, and `gucs`
+        names run-time settings to read at the end. `role_settings` are the role's own (statement_timeout …), asserted
+        before the role is taken; `settings` come last.
+        `check` sees the result before it is kept: what it raises is raised here and nothing is kept (one round trip
+        more). `rollback` keeps nothing, but reports deferred constraints as a commit would. `reset` says whether the
+        session is cleaned up behind the caller's back once the result is out: needed when user-defined code may have
+        run; by default unless `read_only`.
+        Cancelling the wait cancels the statement on the server.
+        """
+        explicit = isolation is not None or rollback or check is not None
+        values = _frame(who, facts, search_path, settings, role_settings, read_only=read_only and not explicit)
+        steps = [_settings_command(values)]
+        if explicit:
+            steps.insert(0, _begin(isolation, read_only=read_only))
+        if before is not None:
+            steps.append(_command(who.role, before))
+        at = len(steps)
+        steps.append(_command(who.role, statement))
+        if after is not None:
+            steps.append(_command(who.role, after))
+        if gucs:
+            steps.append(_gucs_command(gucs))
+        if explicit and check is None:
+            steps += _ending(rollback=rollback)
+        pool = self._api
+        wire = pool.take() or await pool.acquire()
+        try:
+            result = _result(await _exchange(wire, steps, at), at, after, gucs)
+            if check is not None:
+                check(result)
+                await _exchange(wire, _ending(rollback=rollback), 0)
+        except DatabaseError:
+            self._give_back(wire, reset=not read_only if reset is None else reset)
+            raise
+        except BaseException:
+            pool.recover(wire)
+            raise
+        self._give_back(wire, reset=not read_only if reset is None else reset)
+        return result
+
+    def _give_back(self, wire: Wire, *, reset: bool) -> None:
+        if reset:
+            self._api.release_reset(wire)
+        else:
+            self._api.release(wire)
 
     def stream_as(
         self,
@@ -166,10 +325,123 @@ class Database:
         batch: int = 256,
         read_only: bool = True,
         isolation: str | None = None,
-        search_path: Sequence[str] = ("public", "extensions"),
+        search_path: Sequence[str] = _PUBLIC,
         settings: Mapping[str, str] = _NOTHING,
         role_settings: Mapping[str, str] = _NOTHING,
         before: Prepared | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[list[Row]]]:
-        """The same, in portions of `batch` rows that are fetched as they are consumed."""
-        ...
+        """The same, in portions of `batch` rows that are fetched as they are consumed.
+
+        Committed when the block is left normally, rolled back (and the statement stopped) when it is left by an
+        exception. The first portion is there before the block begins: errors of the statement's start come from
+        `async with`.
+        """
+        values = _frame(who, facts, search_path, settings, role_settings, read_only=False)
+        opening = [_begin(isolation, read_only=read_only), _settings_command(values)]
+        if before is not None:
+            opening.append(_command(who.role, before))
+        return RowStream(self._api, opening, _command(who.role, statement), batch, reset=not read_only)
+
+
+# ---- the frame ---------------------------------------------------------------------------------------------------
+
+
+def _encoded(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
+    """Names and values of settings as counted parameters; text that is not UTF-8 loses what cannot be said."""
+    values = [messages.count(2 * len(pairs))]
+    messages.append_values(values, [text.encode(errors="replace") for pair in pairs for text in pair])
+    return values
+
+
+def _frame(
+    who: Identity,
+    facts: RequestFacts,
+    search_path: Sequence[str],
+    settings: Mapping[str, str],
+    role_settings: Mapping[str, str],
+    *,
+    read_only: bool,
+) -> list[bytes]:
+    pairs = identity_settings(who, facts, search_path, settings, role_settings=role_settings)
+    return _encoded((_READ_ONLY, *pairs) if read_only else pairs)
+
+
+def _settings_command(values: list[bytes]) -> Command:
+    """The one statement that asserts settings for the transaction it is in; `values` as `_encoded` gives them."""
+    sql = _settings_sql(int.from_bytes(values[0]) // 2)
+    return Command(sql, sql, values)
+
+
+@lru_cache(maxsize=256)
+def _settings_sql(settings: int) -> str:
+    calls = [f"pg_catalog.set_config(${2 * n + 1}, ${2 * n + 2}, true)" for n in range(settings)]
+    return f"select {', '.join(calls)}"
+
+
+def _gucs_command(names: Sequence[str]) -> Command:
+    sql = f"select {', '.join(f'pg_catalog.current_setting(${n + 1}, true)' for n in range(len(names)))}"
+    values = [messages.count(len(names))]
+    messages.append_values(values, [name.encode() for name in names])
+    return Command(sql, sql, values)
+
+
+def _begin(isolation: str | None, *, read_only: bool = False) -> Command:
+    """BEGIN with a level out of the four that exist. Raises ValueError for another."""
+    if isolation is None:
+        sql = "begin"
+    elif (sql := _ISOLATION.get(isolation.lower(), "")) == "":
+        raise ValueError(f"unknown isolation level {isolation!r}")
+    return command(f"{sql} read only" if read_only else sql)
+
+
+def _command(role: str, statement: Prepared) -> Command:
+    """A caller's statement. Its prepared form belongs to one role: under another, PostgreSQL would plan it anew."""
+    text, args, key, formats = statement
+    values = [messages.count(len(args))]
+    messages.append_values(values, args)
+    return Command(
+        text, (role, key or text), values, messages.result_formats(formats) if formats else messages.TEXT_RESULTS
+    )
+
+
+def _ending(*, rollback: bool) -> list[Command]:
+    return [_CHECK_CONSTRAINTS, _ROLLBACK] if rollback else [COMMIT]
+
+
+async def _exchange(wire: Wire, steps: Sequence[Command], skip: int) -> Answer:
+    """All steps in one write; once more where only a stale prepared statement was to blame. Raises its error."""
+    answer = await wire.exchange(_written(wire, steps), skip)
+    if isinstance(answer.error, DatabaseError) and is_stale_statement(answer.error) and len(steps) > 2:
+        wire.forget_statements()
+        if wire.status != "I":
+            await wire.query("rollback")
+        answer = await wire.exchange(_written(wire, steps), skip)
+    if answer.error is not None:
+        raise answer.error
+    if len(answer.outcomes) != len(steps):
+        raise wire.violated("fewer results than statements")
+    return answer
+
+
+def _written(wire: Wire, steps: Sequence[Command]) -> bytes:
+    parts = wire.closing()
+    try:
+        for step in steps:
+            append_command(parts, wire, step)
+    except ValueError:
+        wire.forget_unsent()
+        raise
+    parts.append(messages.SYNC)
+    return b"".join(parts)
+
+
+def _result(answer: Answer, at: int, after: Prepared | None, gucs: Sequence[str]) -> Result:
+    outcomes = answer.outcomes
+    rows, tag = outcomes[at]
+    if after is None and not gucs:
+        return Result(rows, tag)
+    found: dict[str, str | None] = {}
+    if gucs:
+        values = outcomes[at + (after is not None) + 1].rows[0]
+        found = {name: None if value is None else value.decode() for name, value in zip(gucs, values, strict=True)}
+    return Result(rows, tag, found, outcomes[at + 1].rows if after is not None else ())

@@ -44,7 +44,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """What SQL may see of the request: `headers_json` has lower-case names and no cookie, both JSON texts are objects."""
+    """What SQL may see of the request.
+
+    Both JSON texts are objects; `headers_json` has lower-case names and no cookie.
+    """
 
     method: str = "GET"
     path: str = "/"

@@ -28,7 +28,7 @@ class DatabaseSettings:
     `api_dsn` logs in as the authenticator, whose sessions take a caller's role. `service_dsns` gives each service its
     own login; a service that has none shares `service_dsns["platform"]`, or else the authenticator's pool.
     `service_roles` is the role that a service takes at the start of each of its transactions; "" takes none and stays
-    the login role.
+    the login role. `libpq` holds PG* variables that fill in what an address leaves open.
     """
 
     api_dsn: str = field(repr=False)
@@ -43,6 +43,7 @@ class DatabaseSettings:
     cancel_timeout: float = 5.0
     statement_cache: int = 256
     application_name: str = "socle"
+    libpq: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 def load_database(read: Reader, api_dsn: str = "", service_dsns: Mapping[str, str] | None = None) -> DatabaseSettings:
@@ -50,6 +51,7 @@ def load_database(read: Reader, api_dsn: str = "", service_dsns: Mapping[str, st
     return DatabaseSettings(
         api_dsn=read.secret("PGRST_DB_URI", default=api_dsn),
         service_dsns=dict(service_dsns or {}),
+        libpq={f"PG{name}": value for name, value in read.prefixed("PG").items()},
         api_pool_size=read.integer("PGRST_DB_POOL", default=10, minimum=1),
         service_pool_size=read.integer("SOCLE_SERVICE_POOL", default=5, minimum=1),
         acquire_timeout=read.seconds("PGRST_DB_POOL_ACQUISITION_TIMEOUT", default=10.0),

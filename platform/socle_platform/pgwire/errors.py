@@ -74,7 +74,10 @@ class DatabaseUnavailable(SocleError):
 
 
 class ConnectFailed(DatabaseUnavailable):
-    """No session could be opened. `error` is the server's own answer when it gave one (wrong password, starting up …)."""
+    """No session with the database could be opened.
+
+    `error` is the server's own answer when it gave one (wrong password, starting up …).
+    """
 
     def __init__(self, message: str | None = None, error: DatabaseError | None = None) -> None:
         super().__init__(message)
