@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, quote_plus
@@ -62,6 +62,9 @@ class ProviderClient:
     @property
     def is_oauth1(self) -> bool:
         return self.spec is not None and self.spec.oauth1
+
+    def with_urls(self, authorize_url: str, token_url: str) -> ProviderClient:
+        return replace(self, authorize_url=authorize_url, token_url=token_url)
 
     def fill(self, template: str, **more: str) -> str:
         """A catalogue template with this client's hosts."""
