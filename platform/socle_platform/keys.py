@@ -103,7 +103,7 @@ class Key:
 
     @property
     def is_symmetric(self) -> bool:
-        return self.jwk["kty"] == "oct"
+        return bool(self.jwk["kty"] == "oct")
 
     def public_jwk(self) -> dict[str, Any]:
         """The public half as published (auth.md §5.2)."""
