@@ -183,7 +183,8 @@ described as (
     from argument a join candidate p on p.oid = a.oid
     group by a.oid
 )
-select p.nspname as schema, p.proname as name, d.description, coalesce(a.parameters, '[]') as parameters,
+select p.oid::bigint as oid, p.nspname as schema, p.proname as name, d.description,
+       coalesce(a.parameters, '[]') as parameters,
        tn.nspname as type_schema, coalesce(c.relname, t.typname) as type_name, p.proretset as is_set,
        t.typtype = 'c' or coalesce(p.proargmodes::text[] && '{{t,b,o}}', false) as is_composite, p.is_domain,
        p.provolatile::text as volatility, p.provariadic > 0 as has_variadic, to_json(p.proconfig)::text as settings
@@ -433,6 +434,7 @@ def _functions(rows: Iterable[Row], hoisted: frozenset[str]) -> dict[QualifiedNa
             isolation=next((value.lower() for name, value in settings if name == ISOLATION), None),
             settings=tuple(pair for pair in settings if pair[0] in hoisted),
             description=row["description"],
+            oid=row["oid"],
         )
         overloads[function.name].append(function)
     return {name: tuple(sorted(ones, key=_overload_order)) for name, ones in overloads.items()}

@@ -190,6 +190,7 @@ class Function:
     settings: tuple[tuple[str, str], ...] = ()
     """The part of its SET clauses that `db-hoisted-tx-settings` asks to apply to the whole transaction."""
     description: str | None = None
+    oid: int = 0
 
     @property
     def returns_scalar(self) -> bool:
