@@ -1,8 +1,7 @@
 """The database as every service sees it: transactions as a caller, transactions as a service, one-write requests.
 
 Here, and nowhere else, a session takes a role and a caller's claims. They are set inside the transaction that needs
-them, in the same write, every time: what an earlier user left behind in a session never counts (guards: README of the
-identity frame in ARCHITECTURE.md).
+them, in the same write, every time: what an earlier user left behind in a session never counts.
 """
 
 from __future__ import annotations
@@ -349,8 +348,14 @@ class Database:
 def _encoded(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
     """Names and values of settings as counted parameters; text that is not UTF-8 loses what cannot be said."""
     values = [messages.count(2 * len(pairs))]
-    messages.append_values(values, [text.encode(errors="replace") for pair in pairs for text in pair])
+    for name, value in pairs:
+        values += (_setting_name(name), *messages.sized(value.encode(errors="replace")))
     return values
+
+
+@lru_cache(maxsize=512)
+def _setting_name(name: str) -> bytes:
+    return b"".join(messages.sized(name.encode(errors="replace")))
 
 
 def _frame(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from socle_platform.pgwire import messages
+from socle_platform.pgwire.dsn import Tls
 from socle_platform.pgwire.errors import ConnectFailed, ConnectionLost, DatabaseError, ProtocolViolation
 from socle_platform.pgwire.inbox import Inbox
 from socle_platform.pgwire.protocol import (
@@ -29,7 +30,7 @@ from socle_platform.pgwire.scram import MECHANISM, ScramClient
 from socle_platform.pgwire.wire import Wire
 
 if TYPE_CHECKING:
-    from socle_platform.pgwire.dsn import Address, Target, Tls
+    from socle_platform.pgwire.dsn import Address, Target
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds for one server to answer until the session is ready, where the address does not say."""
@@ -107,13 +108,10 @@ async def _open(target: Target, address: Address, statement_cache: int) -> Wire:
 
 
 async def _open_once(target: Target, address: Address, mode: str, statement_cache: int) -> Wire:
-    loop = asyncio.get_running_loop()
-    wire = Wire(loop, statement_cache=statement_cache)
+    wire = Wire(asyncio.get_running_loop(), statement_cache=statement_cache)
     inbox = Inbox(wire)
-    transport, encrypted = await _reach(address, target.tls, mode)
     try:
-        transport.set_protocol(wire)
-        wire.connection_made(transport)
+        encrypted = await _reach(address, target.tls, mode, wire)
         wire.address = address
         wire.tls = target.tls if encrypted else None
         await _start_session(wire, inbox, target)
@@ -125,10 +123,14 @@ async def _open_once(target: Target, address: Address, mode: str, statement_cach
 
 
 class _Question(asyncio.Protocol):
-    """Waits for the one byte that answers an SSLRequest, or for the end of a connection that only says something."""
+    """Waits for the byte that answers an SSLRequest, or for the end of a connection that only says something."""
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if not self.answer.done():
@@ -138,36 +140,57 @@ class _Question(asyncio.Protocol):
         if not self.answer.done():
             self.answer.set_result(b"")
 
+    def send(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
 
-async def _reach(address: Address, tls: Tls, mode: str) -> tuple[asyncio.Transport, bool]:
-    """An open transport, and whether it is encrypted."""
-    loop = asyncio.get_running_loop()
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+async def _reach(address: Address, tls: Tls, mode: str, protocol: asyncio.Protocol) -> bool:
+    """Connects `protocol` to a server; whether the connection is encrypted."""
+    if mode == "disable":
+        await _dial(address, protocol)
+        return False
     question = _Question()
-    path = address.socket_path
-    if path is not None:
-        transport, _ = await loop.create_unix_connection(lambda: question, path)
-    else:
-        transport, _ = await loop.create_connection(lambda: question, address.host, address.port)
-        _keep_alive(transport)
+    transport = await _dial(address, question)
     try:
-        if mode == "disable":
-            return transport, False
         transport.write(messages.ssl_request())
         answer = await question.answer
         if answer == b"S":
-            name = address.name if not _is_numeric(address.name) or mode == "verify-full" else None
-            encrypted = await loop.start_tls(transport, question, tls_context(tls, mode), server_hostname=name or None)
-            assert encrypted is not None
-            return encrypted, True
-        if answer != b"N":
+            context = tls_context(tls, mode)
+            name = address.name if mode == "verify-full" or not _is_numeric(address.name) else None
+            loop = asyncio.get_running_loop()
+            upgraded = await loop.start_tls(transport, question, context, server_hostname=name or None)
+            if upgraded is None:
+                raise ConnectionLost
+            transport = upgraded
+        elif answer != b"N":
             # More than one byte before the handshake would be somebody's injection (CVE-2021-23222).
             raise ProtocolViolation("the database's answer to the TLS request is neither yes nor no")
-        if mode != "prefer":
+        elif mode != "prefer":
             raise ConnectionLost("the server does not offer TLS")
+        if transport.is_closing():
+            raise ConnectionLost
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
     except BaseException:
         transport.abort()
         raise
-    return transport, False
+    return answer == b"S"
+
+
+async def _dial(address: Address, protocol: asyncio.Protocol) -> asyncio.Transport:
+    loop = asyncio.get_running_loop()
+    path = address.socket_path
+    if path is not None:
+        transport, _ = await loop.create_unix_connection(lambda: protocol, path)
+    else:
+        transport, _ = await loop.create_connection(lambda: protocol, address.host, address.port)
+        _keep_alive(transport)
+    return transport
 
 
 def _keep_alive(transport: asyncio.Transport) -> None:
@@ -281,13 +304,12 @@ async def cancel(wire: Wire, timeout: float = 5.0) -> None:
     try:
         async with asyncio.timeout(timeout):
             mode = "disable" if tls is None else ("require" if tls.mode in ("allow", "prefer") else tls.mode)
-            transport, _ = await _reach(address, cast("Tls", tls), mode)
             end = _Question()
-            transport.set_protocol(end)
+            await _reach(address, tls or Tls("disable"), mode, end)
             try:
-                transport.write(messages.cancel_request(wire.process, wire.secret))
+                end.send(messages.cancel_request(wire.process, wire.secret))
                 await end.answer
             finally:
-                transport.abort()
+                end.close()
     except (OSError, TimeoutError, ConnectionLost):
         return

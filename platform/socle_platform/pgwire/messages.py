@@ -101,6 +101,11 @@ def count(parameters: int) -> bytes:
     return _short(parameters)
 
 
+def sized(value: bytes) -> tuple[bytes, bytes]:
+    """One parameter of a Bind: its length, itself."""
+    return _long(len(value)), value
+
+
 def append_values(parts: list[bytes], args: Iterable[bytes | None]) -> None:
     """Appends each parameter with its length; None is NULL."""
     for value in args:

@@ -217,6 +217,7 @@ _SIGNALS: Final = {
     ord("c"): Signal.COPY_DONE,
 }
 _DATA_ROW: Final = ord("D")
+_BIND_COMPLETE: Final = ord("2")
 _COMMAND_COMPLETE: Final = ord("C")
 _READY_FOR_QUERY: Final = ord("Z")
 _ERROR: Final = ord("E")
@@ -267,6 +268,8 @@ class Decoder:
                 if kind == _DATA_ROW:
                     if not self._skip:
                         events.append(_row(data, position + 5, stop))
+                elif kind == _BIND_COMPLETE and length == 4:
+                    events.append(Signal.BIND_COMPLETE)
                 elif length < 4:
                     raise ProtocolViolation("a message from the database is shorter than its own header")
                 else:

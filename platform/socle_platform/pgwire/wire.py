@@ -9,7 +9,7 @@ import asyncio
 import select
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from socle_platform.pgwire import messages
 from socle_platform.pgwire.errors import ConnectionLost, DatabaseError, ProtocolViolation
@@ -119,8 +119,8 @@ class Wire(asyncio.Protocol):
     # ---- the transport's side ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             self._poll = select.poll()
@@ -237,9 +237,18 @@ class Wire(asyncio.Protocol):
         if self._transport is not None and not self.closed:
             self._transport.resume_reading()
 
+    def reserve(self) -> None:
+        """Marks an idle session as busy, for whoever reads the events themselves; `synchronise` ends it."""
+        if self.closed:
+            raise self.lost()
+        if self.busy:
+            raise RuntimeError("this database session is busy with another exchange")
+        self.busy = True
+
     def synchronise(self) -> None:
-        """Counts answers from here on; for whoever read the events themselves."""
+        """Counts answers from here on."""
         self._answers = self._decoder.ready
+        self.busy = False
 
     def has_news(self) -> bool:
         """Whether something lies unread on an idle session's socket: most likely its end."""
@@ -342,10 +351,10 @@ class Wire(asyncio.Protocol):
         elif isinstance(event, ParameterDescription | CopyData | CopyResponse):
             pass
         elif event is not Signal.CLOSE_COMPLETE and event is not Signal.COPY_DONE:
-            return self._read_aside(event)
+            return self.read_aside(event)
         return True
 
-    def _read_aside(self, event: Event) -> bool:
+    def read_aside(self, event: Event) -> bool:
         """Messages that may come at any time."""
         if isinstance(event, ParameterStatus):
             self.parameters[event.name] = event.value
@@ -364,7 +373,7 @@ class Wire(asyncio.Protocol):
             if isinstance(event, ServerError):
                 self.farewell = event.as_error()
                 self.abort()
-            elif not self._read_aside(event):
+            elif not self.read_aside(event):
                 self.violated(f"{type(event).__name__} without being asked")
                 return
 
