@@ -97,16 +97,14 @@ declare
   entry record;
 begin
   if start <> '' then
-    -- The name of a folder stands for the whole folder.
+    -- To go on after a folder, name it with the delimiter; without, a name means the file of that name, if there is one.
     if right(start, length(delimiter_param)) = delimiter_param then
       folder := start;
     elsif exists (
       select from storage.objects as o
       where o.bucket_id = _bucket_id and o.name collate "C" >= start || delimiter_param
         and o.name collate "C" < start || delimiter_param || beyond
-    ) and not (descending and exists (
-      select from storage.objects as o where o.bucket_id = _bucket_id and o.name = start
-    )) then
+    ) and not exists (select from storage.objects as o where o.bucket_id = _bucket_id and o.name = start) then
       folder := start || delimiter_param;
     end if;
     if descending then

@@ -64,6 +64,21 @@ set local idle_in_transaction_session_timeout = 0;
 """
 
 
+_READ_PASSWORDS = """
+select rolname::text as role, rolsuper, rolpassword, true as settable
+from pg_catalog.pg_authid where rolname = any($1::text[])
+"""
+#: Without superuser rights nobody reads passwords, so what is asked for is set each time.
+_UNREAD_PASSWORDS = """
+select rolname::text as role, rolsuper, null::text as rolpassword,
+       case when current_setting('server_version_num')::int >= 160000
+         then pg_has_role(current_user, oid, 'member with admin option')
+         else not rolreplication and (select me.rolcreaterole from pg_catalog.pg_roles as me where me.rolname = current_user)
+       end as settable
+from pg_catalog.pg_roles where rolname = any($1::text[]) and rolname <> current_user
+"""
+
+
 class MigrationChanged(SocleError):
     """A platform migration was changed after it had been applied."""
 
@@ -107,6 +122,12 @@ class _Status:
     notifies: bool
     roles_complete: bool
     applied: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Passwords:
+    changed: tuple[str, ...]
+    refused: tuple[str, ...]
 
 
 async def connect(target: Connect) -> DriverConnection[Any]:
@@ -174,11 +195,11 @@ async def _ensure(
             if pending and not status.superuser:
                 await _verify_rights(connection, status)
             await _apply(connection, pending, status, progress)
-            passwords_set = await _ensure_passwords(connection, status, passwords)
+            passed = await _ensure_passwords(connection, status, passwords)
         applied = tuple(migration.title for migration in pending)
         status = await _load_status(connection)
     else:
-        passwords_set = await _ensure_passwords(connection, status, passwords)
+        passed = await _ensure_passwords(connection, status, passwords)
     return BootstrapReport(
         operator=status.operator,
         role=status.role,
@@ -187,8 +208,8 @@ async def _ensure(
         server_version=status.server_version,
         schema_reload="notify" if status.notifies else "poll",
         applied=applied,
-        passwords_set=passwords_set,
-        warnings=_warnings(migrations, status),
+        passwords_set=passed.changed,
+        warnings=_warnings(migrations, status, passed.refused),
     )
 
 
@@ -246,13 +267,15 @@ def _pending(migrations: Sequence[PlatformMigration], status: _Status) -> tuple[
     )
 
 
-def _warnings(migrations: Sequence[PlatformMigration], status: _Status) -> tuple[str, ...]:
+def _warnings(migrations: Sequence[PlatformMigration], status: _Status, refused: Sequence[str]) -> tuple[str, ...]:
     warnings: list[str] = []
     if not status.notifies:
         warnings.append(
             "no event triggers: schema changes are noticed by polling "
             "(`socle bootstrap --print-sql` prints what a superuser runs once to have them noticed at once)"
         )
+    if refused:
+        warnings.append(f"no right to set the passwords of {', '.join(refused)}: an administrator has to")
     newer = sorted(set(status.applied) - {migration.version for migration in migrations})
     if newer:
         warnings.append(f"the database was migrated by a newer version of Socle (platform migration {newer[-1]})")
@@ -318,27 +341,20 @@ def _statement_at(script: str, position: int) -> str | None:
 
 async def _ensure_passwords(
     connection: DriverConnection[Any], status: _Status, passwords: Mapping[str, str]
-) -> tuple[str, ...]:
+) -> _Passwords:
     if not passwords:
-        return ()
+        return _Passwords((), ())
     stored: dict[str, str | None] = {}
-    if status.superuser:
-        rows = await connection.fetch(
-            "select rolname::text, rolsuper, rolpassword from pg_catalog.pg_authid where rolname = any($1::text[])",
-            list(passwords),
-        )
-    else:
-        # Not ours to read: what is asked for is set each time.
-        rows = await connection.fetch(
-            "select rolname::text, rolsuper, null::text as rolpassword from pg_catalog.pg_roles "
-            "where rolname = any($1::text[]) and rolname <> current_user "
-            "and (not rolreplication or current_setting('server_version_num')::int >= 160000)",
-            list(passwords),
-        )
+    refused: list[str] = []
+    rows = await connection.fetch(_READ_PASSWORDS if status.superuser else _UNREAD_PASSWORDS, list(passwords))
     for row in rows:
-        embedded_owner = row["rolname"] == status.role == "supabase_admin"
-        if not row["rolsuper"] or embedded_owner:
-            stored[row["rolname"]] = row["rolpassword"]
+        embedded_owner = row["role"] == status.role == "supabase_admin"
+        if row["rolsuper"] and not embedded_owner:
+            continue
+        if row["settable"]:
+            stored[row["role"]] = row["rolpassword"]
+        else:
+            refused.append(row["role"])
     changed = tuple(role for role in sorted(stored) if not verify_scram(passwords[role], stored[role]))
     if changed:
         await connection.execute(
@@ -347,4 +363,4 @@ async def _ensure_passwords(
                 for role in changed
             )
         )
-    return changed
+    return _Passwords(changed, tuple(sorted(refused)))

@@ -51,6 +51,9 @@ ACTED_ROLES = (
     "supabase_functions_admin",
 )
 
+#: Roles of which an owner without superuser rights only sets the password.
+_ADMINISTERED_ROLES = ("supabase_replication_admin", "supabase_read_only_user")
+
 _ROLES_WITH_ADMIN_OPTION = 160000
 
 _FACTS = """
@@ -176,7 +179,7 @@ def print_sql(owner: str, database: str, *, root: Path | None = None) -> str:
         f"-- Socle bootstrap for owner {me}: run once as a superuser, connected to database {db}.",
         "begin;",
         _ADMINISTRATOR_ROLES.replace("%OWNER%", quote_literal(owner)).replace(
-            "%ROLES%", ", ".join(quote_literal(role) for role in ACTED_ROLES)
+            "%ROLES%", ", ".join(quote_literal(role) for role in (*ACTED_ROLES, *_ADMINISTERED_ROLES))
         ),
         f"alter role {me} createrole;",
         f"grant create on database {db} to {me} with grant option;",
