@@ -268,7 +268,10 @@ FIRST_USER_OID: Final = 16384
 """Types from here on differ from database to database: an array of an enum shows itself only in the catalogue."""
 
 CATALOGUE_QUERY: Final = (
-    "select t.oid, t.typelem, t.typdelim from pg_catalog.pg_type t"
+    "select t.oid, (with recursive base as ("
+    "select e.oid, e.typbasetype from pg_catalog.pg_type e where e.oid = t.typelem union all "
+    "select d.oid, d.typbasetype from base join pg_catalog.pg_type d on d.oid = base.typbasetype"
+    ") select base.oid from base where base.typbasetype = 0), t.typdelim from pg_catalog.pg_type t"
     " where t.oid = any($1::oid[]) and t.typcategory = 'A' and t.typelem <> 0 and t.typlen = -1"
 )
-"""Which of these types are arrays, and of what."""
+"""Which of these types are arrays, and of what (a domain counts as what it is made of)."""

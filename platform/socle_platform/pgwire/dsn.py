@@ -1,7 +1,9 @@
-"""Where to connect: libpq's connection URIs and key=value strings → Target (manual, «Connection Strings»). Pure."""
+"""Where to connect: libpq's connection URIs and key=value strings → Target (manual, «Connection Strings»)."""
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -188,7 +190,7 @@ def _accept(name: str) -> None:
 
 
 def _target(found: Mapping[str, str]) -> Target:
-    user = found.get("user", "") or "postgres"
+    user = found.get("user", "") or _system_user()
     root = found.get("sslrootcert", "")
     mode = _one_of(found, "sslmode", TLS_MODES, "verify-full" if root == "system" else "prefer")
     if found.get("channel_binding") == "require":
@@ -206,6 +208,14 @@ def _target(found: Mapping[str, str]) -> Target:
         connect_timeout=max(0.0, float(timeout)),
         session=_one_of(found, "target_session_attrs", SESSION_KINDS, "any"),
     )
+
+
+def _system_user() -> str:
+    """Who runs this process, as libpq logs in where no user is named."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return "postgres"
 
 
 def _one_of(found: Mapping[str, str], name: str, choices: tuple[str, ...], default: str) -> str:

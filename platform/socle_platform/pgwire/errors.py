@@ -43,6 +43,7 @@ class DatabaseError(SocleError):
         routine: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.args = (message,)  # PostgreSQL's words, even where it has none
         self.sqlstate = sqlstate
         self.detail = detail
         self.hint = hint
