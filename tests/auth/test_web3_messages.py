@@ -143,9 +143,7 @@ def test_expiry_counts_without_not_before(chain: Chain) -> None:
         ({}, NOW - timedelta(seconds=601), ("https://",), "issued too far in the future"),
     ],
 )
-def test_place_and_time_are_judged(
-    changes: dict[str, Text], now: datetime, allowed: tuple[str, ...], why: str
-) -> None:
+def test_place_and_time_are_judged(changes: dict[str, Text], now: datetime, allowed: tuple[str, ...], why: str) -> None:
     with pytest.raises(MessageRefused, match=why):
         judge(message_text("Ethereum", ADDRESS, NOW, **changes), now=now, allowed=allowed)
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, quote_plus
 
+from socle_auth.json_values import members, pick_text
 from socle_auth.oauth import authlib_face
 from socle_auth.oauth.catalogue import ClientAuth, IdToken, ProviderSpec
 from socle_auth.oauth.custom import CustomRules, read_custom_claims
@@ -23,7 +24,7 @@ from socle_auth.oauth.id_tokens import (
     read_id_token,
 )
 from socle_auth.oauth.oidc import Discovery, Issuers, OidcFault, ensure_audience, unverified_issuer
-from socle_auth.oauth.profile import Profile, ProfileUnusable, members, pick_text
+from socle_auth.oauth.profile import Profile, ProfileUnusable
 from socle_platform.errors import SocleError
 from socle_platform.outgoing import OutgoingError
 
@@ -221,9 +222,7 @@ def _azure_issuer(client: ProviderClient, issuer: str) -> str:
     return issuer
 
 
-async def _read_custom(
-    issuers: Issuers, client: ProviderClient, tokens: ProviderTokens, now: datetime
-) -> Profile:
+async def _read_custom(issuers: Issuers, client: ProviderClient, tokens: ProviderTokens, now: datetime) -> Profile:
     rules = client.custom or CustomRules()
     if client.discovery is not None and tokens.id_token:
         claims = await issuers.verify(tokens.id_token, client.discovery, now=now)

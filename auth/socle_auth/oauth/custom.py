@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from socle_auth.oauth.profile import PROFILE_CLAIMS, Profile, members, parse_claims
+from socle_auth.json_values import members
+from socle_auth.oauth.profile import PROFILE_CLAIMS, Profile, parse_claims
 
 RESERVED_PARAMS = frozenset(
     {

@@ -6,15 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from socle_auth.oauth.profile import (
-    Profile,
-    ProviderEmail,
-    as_boolean,
-    full_name,
-    make_profile,
-    parse_claims,
-    pick_text,
-)
+from socle_auth.json_values import as_boolean, pick_text
+from socle_auth.oauth.profile import Profile, ProviderEmail, full_name, make_profile, parse_claims
 
 APPLE_ISSUERS = frozenset({"https://appleid.apple.com", "https://account.apple.com"})
 GOOGLE = "https://accounts.google.com"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from socle_auth.oauth.profile import members, pick_list, pick_text
+from socle_auth.json_values import members, pick_list, pick_text
 from socle_platform.errors import SocleError
 from socle_platform.outgoing import OutgoingError
 

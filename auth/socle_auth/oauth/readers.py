@@ -9,17 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from socle_auth.oauth.profile import (
-    Profile,
-    ProviderEmail,
-    as_boolean,
-    full_name,
-    make_profile,
-    members,
-    pick,
-    pick_list,
-    pick_text,
-)
+from socle_auth.json_values import as_boolean, members, pick, pick_list, pick_text
+from socle_auth.oauth.profile import Profile, ProviderEmail, full_name, make_profile
 
 _Token = Mapping[str, object]
 _Pages = Sequence[object]
@@ -31,8 +22,9 @@ def _only(address: str, *, verified: bool) -> tuple[ProviderEmail, ...]:
 
 def bitbucket(_token: _Token, pages: _Pages, issuer: str) -> Profile:
     user, emails = pages
-    name, avatar = pick_text(user, "display_name"), pick_text(user, "avatar", "href") or pick_text(
-        user, "links", "avatar", "href"
+    name, avatar = (
+        pick_text(user, "display_name"),
+        pick_text(user, "avatar", "href") or pick_text(user, "links", "avatar", "href"),
     )
     return make_profile(
         pick(user, "uuid"),
