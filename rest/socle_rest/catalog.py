@@ -49,15 +49,18 @@ class CatalogConnection(Protocol):
 
 EMPTY_SEARCH_PATH = "set local search_path to ''"
 
-# A domain's base is found through domains over domains.
+# A domain's base is found through domains over domains; it is not null if any of them is, and as long as the first
+# that has a length says.
 _DOMAINS = """
-domain_step (oid, base) as (
-    select oid, typbasetype from pg_type where typtype = 'd'
+domain_step (oid, base, not_null, typmod) as (
+    select oid, typbasetype, typnotnull, typtypmod from pg_type where typtype = 'd'
     union all
-    select d.oid, t.typbasetype from domain_step d join pg_type t on t.oid = d.base where t.typtype = 'd'
+    select d.oid, t.typbasetype, d.not_null or t.typnotnull, case d.typmod when -1 then t.typtypmod else d.typmod end
+    from domain_step d join pg_type t on t.oid = d.base
+    where t.typtype = 'd'
 ),
 domain as (
-    select d.oid, t.oid as base, t.typnamespace as namespace
+    select d.oid, t.oid as base, t.typnamespace as namespace, d.not_null, d.typmod
     from domain_step d join pg_type t on t.oid = d.base
     where t.typtype <> 'd'
 )"""
@@ -86,7 +89,7 @@ described as (
                     when t.typtype <> 'd' and t.typnamespace = 'pg_catalog'::regnamespace then format_type(t.oid, null)
                     else format_type(a.atttypid, a.atttypmod) end,
                format_type(a.atttypid, a.atttypmod),
-               not (a.attnotnull or t.typtype = 'd' and t.typnotnull),
+               not (a.attnotnull or coalesce(m.not_null, false)),
                case when t.typbasetype <> 0 and f.adbin is null then pg_get_expr(t.typdefaultbin, 0)
                     when a.attidentity = 'd' then format('nextval(%L)', s.objid::regclass)
                     when a.attgenerated = '' then pg_get_expr(f.adbin, f.adrelid) end,
@@ -99,11 +102,8 @@ described as (
     from relation r
     join pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
     join pg_type t on t.oid = a.atttypid
-    cross join lateral (
-        select case when t.typtype = 'd' then t.typbasetype else a.atttypid end as type,
-               case when t.typtype = 'd' then t.typtypmod else a.atttypmod end as typmod
-    ) sized
     left join domain m on m.oid = t.oid
+    cross join lateral (select coalesce(m.base, a.atttypid) as type, coalesce(m.typmod, a.atttypmod) as typmod) sized
     left join label l on l.enumtypid = coalesce(m.base, t.oid)
     left join pg_attrdef f on f.adrelid = a.attrelid and f.adnum = a.attnum
     left join pg_depend s on a.attidentity = 'd' and s.classid = 'pg_class'::regclass
