@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from socle_platform.config.rest_jwt import RestJwtSettings, load_rest_jwt
+from socle_platform.config.rest_jwt import RestJwtSettings, load_rest_jwt, read_boolean
 
 if TYPE_CHECKING:
     from socle_platform.config.reader import Reader
@@ -111,9 +111,9 @@ def load_rest(read: Reader) -> RestSettings:
         pre_config=_sql_name(read, "PGRST_DB_PRE_CONFIG"),
         root_spec=_sql_name(read, "PGRST_DB_ROOT_SPEC", "PGRST_ROOT_SPEC"),
         max_rows=_optional_integer(read, "PGRST_DB_MAX_ROWS", "PGRST_MAX_ROWS"),
-        aggregates_enabled=_boolean(read, "PGRST_DB_AGGREGATES_ENABLED", default=False),
-        plan_enabled=_boolean(read, "PGRST_DB_PLAN_ENABLED", default=False),
-        prepared_statements=_boolean(read, "PGRST_DB_PREPARED_STATEMENTS", default=True),
+        aggregates_enabled=read_boolean(read, "PGRST_DB_AGGREGATES_ENABLED", default=False),
+        plan_enabled=read_boolean(read, "PGRST_DB_PLAN_ENABLED", default=False),
+        prepared_statements=read_boolean(read, "PGRST_DB_PREPARED_STATEMENTS", default=True),
         rollback_all=tx_end.startswith("rollback"),
         allow_tx_override=tx_end.endswith("-allow-override"),
         hoisted_tx_settings=read.csv("PGRST_DB_HOISTED_TX_SETTINGS", default=DEFAULT_HOISTED),
@@ -121,19 +121,19 @@ def load_rest(read: Reader) -> RestSettings:
             sorted((f"app.settings.{name}", value) for name, value in read.prefixed("PGRST_APP_SETTINGS_").items())
         ),
         channel=read.text("PGRST_DB_CHANNEL", default="pgrst"),
-        channel_enabled=_boolean(read, "PGRST_DB_CHANNEL_ENABLED", default=True),
-        config_in_database=_boolean(read, "PGRST_DB_CONFIG", default=True),
-        automatic_recovery=_boolean(read, "PGRST_DB_POOL_AUTOMATIC_RECOVERY", default=True),
+        channel_enabled=read_boolean(read, "PGRST_DB_CHANNEL_ENABLED", default=True),
+        config_in_database=read_boolean(read, "PGRST_DB_CONFIG", default=True),
+        automatic_recovery=read_boolean(read, "PGRST_DB_POOL_AUTOMATIC_RECOVERY", default=True),
         schema_poll=read.seconds("SOCLE_REST_SCHEMA_POLL", default=10.0),
         verbose_errors=read.choice("PGRST_CLIENT_ERROR_VERBOSITY", choices=("verbose", "minimal"), default="verbose")
         == "verbose",
-        legacy_target_names=_boolean(read, "PGRST_URL_USE_LEGACY_TARGET_NAMES", default=True),
+        legacy_target_names=read_boolean(read, "PGRST_URL_USE_LEGACY_TARGET_NAMES", default=True),
         openapi=_load_openapi(read),
         cors_allowed_origins=read.csv("PGRST_SERVER_CORS_ALLOWED_ORIGINS"),
         trace_header=_trace_header(read),
-        timing_enabled=_boolean(read, "PGRST_SERVER_TIMING_ENABLED", default=False),
+        timing_enabled=read_boolean(read, "PGRST_SERVER_TIMING_ENABLED", default=False),
         log_level=read.choice("PGRST_LOG_LEVEL", choices=LOG_LEVELS, default="error"),
-        log_query=_boolean(read, "PGRST_LOG_QUERY", default=False),
+        log_query=read_boolean(read, "PGRST_LOG_QUERY", default=False),
         jwt=load_rest_jwt(read),
         server=_load_server(read),
         admin=_load_admin(read),
@@ -148,7 +148,7 @@ def _load_openapi(read: Reader) -> OpenApiSettings:
         )
     return OpenApiSettings(
         mode=read.choice("PGRST_OPENAPI_MODE", choices=OPENAPI_MODES, default="follow-privileges"),
-        security_active=_boolean(read, "PGRST_OPENAPI_SECURITY_ACTIVE", default=False),
+        security_active=read_boolean(read, "PGRST_OPENAPI_SECURITY_ACTIVE", default=False),
         server_proxy_uri=uri,
     )
 
@@ -159,7 +159,7 @@ def _load_server(read: Reader) -> ListenSettings:
         port=read.integer("PGRST_SERVER_PORT", default=3000, minimum=0, maximum=65535),
         unix_socket=read.text("PGRST_SERVER_UNIX_SOCKET") or None,
         unix_socket_mode=_socket_mode(read, "PGRST_SERVER_UNIX_SOCKET_MODE"),
-        reuse_port=_boolean(read, "PGRST_SERVER_REUSEPORT", default=False),
+        reuse_port=read_boolean(read, "PGRST_SERVER_REUSEPORT", default=False),
     )
 
 
@@ -191,14 +191,6 @@ def _sql_name(read: Reader, *names: str) -> SqlName | None:
 
 def _optional_integer(read: Reader, *names: str) -> int | None:
     return read.integer(*names, minimum=0) if read.raw(*names) else None
-
-
-def _boolean(read: Reader, *names: str, default: bool) -> bool:
-    """`true`, `TRUE`, `"false"`, or a number (true above zero), as PostgREST takes them."""
-    value = (read.raw(*names) or "").strip(" \"'")
-    if re.fullmatch(r"-?\d+", value):
-        return int(value) > 0
-    return read.boolean(*names, default=default)
 
 
 def _trace_header(read: Reader) -> str | None:

@@ -74,6 +74,14 @@ def load_rest_jwt(read: Reader) -> RestJwtSettings:
     )
 
 
+def read_boolean(read: Reader, *names: str, default: bool) -> bool:
+    """`true`, `FALSE`, `on`, or a number (true above zero), as PostgREST takes them."""
+    value = (read.raw(*names) or "").strip()
+    if re.fullmatch(r"-?\d+", value):
+        return int(value) > 0
+    return read.boolean(*names, default=default)
+
+
 def parse_role_path(path: str) -> RoleOf:
     """A JSON path (RFC 9535: `$.a.roles[0]`) or the older form (`.a.roles[0]`, `.roles[?(@ == "x")]`).
 
@@ -156,7 +164,7 @@ def _load_secret(read: Reader) -> tuple[Key, ...]:
         except OSError as error:
             read.problem(f"PGRST_JWT_SECRET names a file that cannot be read: {error.strerror} ({text[1:]})")
             return ()
-    if read.boolean("PGRST_JWT_SECRET_IS_BASE64", "PGRST_SECRET_IS_BASE64"):
+    if read_boolean(read, "PGRST_JWT_SECRET_IS_BASE64", "PGRST_SECRET_IS_BASE64", default=False):
         try:
             raw = base64.b64decode(raw.strip().translate(bytes.maketrans(b"-_.", b"+/=")), validate=True)
         except binascii.Error:
