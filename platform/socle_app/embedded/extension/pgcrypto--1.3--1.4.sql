@@ -1,0 +1,1 @@
+-- 1.4 only adds fips_mode(), and there is no C code here to tell them apart.

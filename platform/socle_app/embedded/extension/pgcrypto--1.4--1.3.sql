@@ -1,0 +1,1 @@
+-- Lets `create extension pgcrypto version '1.3'` succeed: the functions of 1.4 include those of 1.3.
