@@ -32,8 +32,6 @@ from socle_platform.keys import (
 from socle_rest.sqlstate import raised_failure, status_of_sqlstate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from socle_rest.sqlstate import Details
 
 JSON_TYPE = "application/json; charset=utf-8"
@@ -223,7 +221,12 @@ def failure_body(failure: Failure, *, verbose: bool = True) -> bytes:
     return orjson.dumps(body)
 
 
-def render_failure(failure: Failure, *, verbose: bool = True, extra: Iterable[tuple[str, str]] = ()) -> WireResponse:
+def render_error(error: Exception) -> WireResponse:
+    """The error response for whatever a request raised, where nothing is known of the request."""
+    return render_failure(failure_of(error))
+
+
+def render_failure(failure: Failure, *, verbose: bool = True) -> WireResponse:
     """The whole error response."""
     body = failure_body(failure, verbose=verbose)
     headers = (
@@ -231,6 +234,5 @@ def render_failure(failure: Failure, *, verbose: bool = True, extra: Iterable[tu
         ("Content-Length", str(len(body))),
         ("Proxy-Status", f"PostgREST; error={failure.code}"),
         *failure.headers,
-        *extra,
     )
     return WireResponse(failure.status, headers, body)

@@ -1,0 +1,315 @@
+"""The REST service as an ASGI application, without a framework's objects on the path (contract rest.md §1, §11, §13).
+
+authenticate → parse → plan → run → respond; each stage is a value, and each is timed when `server-timing-enabled`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import lru_cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol
+
+from socle_platform.db import Prepared
+from socle_platform.events import RequestFailed
+from socle_platform.http import facts_of, identity_of
+from socle_platform.identity import Identity
+from socle_rest.cors import preflight, simple_headers
+from socle_rest.errors import Code, RestError, failure_of, render_failure
+from socle_rest.openapi import ACCESSIBLE, OpenApiDocuments, parse_accessible
+from socle_rest.plan import Description, FunctionCall, Inspection, RelationMutation, RelationRead, make_plan
+from socle_rest.request import RawRequest, parse_request
+from socle_rest.respond import Response, respond, respond_description, respond_document
+from socle_rest.run import Caller, run
+from socle_rest.sql import pre_request
+
+if TYPE_CHECKING:
+    from socle_platform.config.rest import RestSettings
+    from socle_platform.errors import WireResponse
+    from socle_platform.http import ASGIApp, Receive, Scope, Send
+    from socle_platform.ports import Resources
+    from socle_rest.plan import Plan
+    from socle_rest.reload import Serving
+    from socle_rest.request import ApiRequest
+    from socle_rest.respond import Header
+    from socle_rest.schema import Schema
+
+DISCONNECT_WATCH = 0.25
+"""Seconds a request runs before anyone looks whether its client is still there."""
+_DISTRIBUTION = "socle-platform"
+
+
+class Live(Protocol):
+    """What requests are served with at this moment; `reload.Live` keeps it."""
+
+    @property
+    def serving(self) -> Serving:
+        """The current settings, keys and schema."""
+        ...
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until the next attempt to load the schema."""
+        ...
+
+
+def build(settings: RestSettings, resources: Resources, live: Live, *, standalone: bool = False) -> ASGIApp:
+    """The service. `standalone`: nothing stands in front of it, so it answers CORS itself, as PostgREST does, knows
+    callers by their bearer token alone, and signs its answers."""
+    return RestService(settings, resources, live, standalone=standalone)
+
+
+class _Timer:
+    """How long each stage took, for Server-Timing."""
+
+    __slots__ = ("_last", "_stages")
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._stages: list[tuple[str, float]] = []
+
+    def stage(self, name: str) -> None:
+        now = time.perf_counter()
+        self._stages.append((name, now - self._last))
+        self._last = now
+
+    def header(self) -> Header:
+        text = ", ".join([f"{name};dur={seconds * 1000:.1f}" for name, seconds in self._stages])
+        return b"server-timing", text.encode()
+
+
+class RestService:
+    """One ASGI application; all state is in `live`, the connection pool and the caches of documents."""
+
+    def __init__(self, settings: RestSettings, resources: Resources, live: Live, *, standalone: bool) -> None:
+        self._settings = settings
+        self._resources = resources
+        self._live = live
+        self._standalone = standalone
+        self._documents = OpenApiDocuments(version(_DISTRIBUTION))
+        self._server = f"postgrest/socle-{version(_DISTRIBUTION)}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        serving = self._live.serving
+        extra: tuple[Header, ...] = ()
+        if self._standalone:
+            headers = dict(scope["headers"])
+            origins = serving.settings.cors_allowed_origins
+            if scope["method"] == "OPTIONS" and (answer := preflight(headers, origins)) is not None:
+                await _send(send, Response(200, answer))
+                return
+            extra = (*simple_headers(headers, origins), (b"server", self._server))
+        if serving.settings.trace_header is not None:
+            name = serving.settings.trace_header.lower().encode()
+            extra += ((name, next((value for key, value in scope["headers"] if key == name), b"")),)
+        response = await self._answer(serving, scope, receive)
+        await _send(send, response, extra)
+
+    async def _answer(self, serving: Serving, scope: Scope, receive: Receive) -> Response:
+        """The response, whatever happens."""
+        authenticated = False
+        try:
+            timer = _Timer()
+            identity = self._identify(serving, scope)
+            authenticated = identity.role != serving.settings.anon_role
+            if serving.schema is None:
+                raise RestError(Code.NO_SCHEMA)
+            return await self._serve(serving, serving.schema, identity, scope, receive, timer)
+        except Exception as error:
+            failure = failure_of(error, authenticated=authenticated)
+            if failure.code == Code.INTERNAL:
+                self._resources.observe(
+                    RequestFailed("rest", scope["method"], scope["path"], scope.get("socle.request_id", ""), error)
+                )
+            response = render_failure(failure, verbose=serving.settings.verbose_errors)
+            headers = _encoded(response)
+            if failure.status == 503:
+                headers = (*headers, (b"retry-after", str(self._live.retry_after).encode()))
+            return Response(response.status, headers, b"" if scope["method"] == "HEAD" else response.body)
+
+    def _identify(self, serving: Serving, scope: Scope) -> Identity:
+        """Who calls. Raises TokenError, or RestError (PGRST302)."""
+        role = serving.settings.anon_role
+        if self._standalone:
+            token = bearer_of(scope)
+            identity = _anonymous(role or "") if token is None else serving.keyring.verify(token)
+        else:
+            identity = identity_of(scope, serving.keyring, _anonymous(role or ""))
+        if not identity.role:
+            raise RestError(Code.ANONYMOUS_DISABLED)
+        return identity
+
+    async def _serve(
+        self, serving: Serving, schema: Schema, identity: Identity, scope: Scope, receive: Receive, timer: _Timer
+    ) -> Response:
+        settings = serving.settings
+        body = await _read_body(receive) if scope["method"] in _BODY_METHODS else b""
+        timer.stage("jwt")
+        request = parse_request(_raw_request(scope, body), settings)
+        timer.stage("parse")
+        plan = make_plan(request, schema, settings)
+        timer.stage("plan")
+        caller = Caller(identity, facts_of(scope))
+        async with _Watch(receive):
+            response = await self._execute(serving, schema, caller, request, plan, timer)
+        return _finished(response, timer if settings.timing_enabled else None, plan, settings)
+
+    async def _execute(
+        self, serving: Serving, schema: Schema, caller: Caller, request: ApiRequest, plan: Plan, timer: _Timer
+    ) -> Response:
+        settings = serving.settings
+        match plan:
+            case Description():
+                timer.stage("transaction")
+                response = respond_description(plan)
+            case Inspection():
+                document = await self._document(serving, schema, caller, request)
+                timer.stage("transaction")
+                response = respond_document(request, document)
+            case _:
+                outcome = await run(self._resources.database, caller, plan, request, schema, settings)
+                timer.stage("transaction")
+                response = respond(plan, request, outcome, verbose_errors=settings.verbose_errors)
+        timer.stage("response")
+        return response
+
+    async def _document(self, serving: Serving, schema: Schema, caller: Caller, request: ApiRequest) -> bytes:
+        """The OpenAPI document as far as the caller may see the schema."""
+        settings = serving.settings
+        name = request.target.schema
+        before = None if settings.pre_request is None else Prepared(pre_request(settings.pre_request))
+        result = await self._resources.database.run_as(
+            caller.identity,
+            caller.facts,
+            Prepared(ACCESSIBLE, (name.encode(),)),
+            read_only=True,
+            search_path=settings.search_path(name),
+            role_settings=dict(schema.role(caller.identity.role).settings),
+            before=before,
+            reset=before is not None,
+        )
+        follows = settings.openapi.mode == "follow-privileges"
+        accessible = parse_accessible(result.rows[0][0] or b"{}") if follows else None
+        return self._documents.document(serving.generation, schema, name, settings, accessible)
+
+
+_BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
+
+
+@lru_cache(maxsize=8)
+def _anonymous(role: str) -> Identity:
+    return Identity.anonymous(role)
+
+
+def bearer_of(scope: Scope) -> str | None:
+    """The token of `Authorization: Bearer …`; another scheme is no token."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else None
+    return None
+
+
+def _raw_request(scope: Scope, body: bytes) -> RawRequest:
+    """The request below the mount point, with the path still encoded."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    root = scope.get("root_path", "").encode()
+    if root and path.startswith(root):
+        path = path[len(root) :]
+    return RawRequest(scope["method"], path.partition(b"?")[0], scope["query_string"], tuple(scope["headers"]), body)
+
+
+async def _read_body(receive: Receive) -> bytes:
+    """The whole body. Raises RestError when the client goes away in the middle of it."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    chunks = [body]
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RestError(Code.BODY_UNREADABLE, message="The request body ended early")
+        chunks.append(message.get("body", b""))
+    return b"".join(chunks)
+
+
+class _Watch:
+    """Cancels the work of a request whose client has gone, which cancels its statement on the server.
+
+    Only requests that take their time are watched, so that quick ones do not pay for it."""
+
+    __slots__ = ("_gone", "_receive", "_task", "_timer", "_watcher")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+        self._gone = False
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(DISCONNECT_WATCH, self._start)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._gone and kind is asyncio.CancelledError and self._task is not None:
+            self._task.uncancel()
+            raise RestError(Code.CONNECTION_LOST) from error
+
+    def _start(self) -> None:
+        self._watcher = asyncio.ensure_future(self._until_gone())
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+_VARY = (b"vary", b"Accept, Prefer, Range")
+
+
+def _finished(response: Response, timer: _Timer | None, plan: Plan, settings: RestSettings) -> Response:
+    """The response with what every success carries."""
+    headers = list(response.headers)
+    if timer is not None:
+        headers.append(timer.header())
+    if settings.legacy_target_names and isinstance(plan, RelationRead | RelationMutation | FunctionCall):
+        headers.extend(_legacy_warning(plan.read.legacy_names))
+    if not any(name == b"vary" for name, _ in headers):
+        headers.append(_VARY)
+    return Response(response.status, tuple(headers), response.body)
+
+
+def _legacy_warning(names: tuple[tuple[str, str], ...]) -> list[Header]:
+    """Warning 299 when an embed with an alias was filtered by its relation's name."""
+    if not names:
+        return []
+    changes = ", ".join([f"`{name}` to `{alias}`" for name, alias in names])
+    text = (
+        "Embedded resource was referenced by relation name even though it has an alias. This is deprecated and will "
+        f"stop working in a future release. Update {changes} in query string filters, orders or limits."
+    )
+    return [(b"warning", f'299 PostgREST "{text}"'.encode("latin-1", "replace"))]
+
+
+def _encoded(response: WireResponse) -> tuple[Header, ...]:
+    return tuple((name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.headers)
+
+
+async def _send(send: Send, response: Response, extra: tuple[Header, ...] = ()) -> None:
+    headers = response.headers
+    if extra:
+        names = {name for name, _ in headers}
+        headers = (*headers, *(pair for pair in extra if pair[0] not in names))
+    body = response.body
+    if response.status in {204, 205, 304}:
+        headers, body = tuple(pair for pair in headers if pair[0] != b"content-length"), b""
+    await send({"type": "http.response.start", "status": response.status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body})
