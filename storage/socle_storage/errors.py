@@ -15,6 +15,15 @@ from socle_platform.blobs import BlobNotFound, BlobStoreError, BlobStoreFull
 from socle_platform.db import DatabaseError, DatabaseUnavailable, PoolTimeout
 from socle_platform.errors import SocleError
 from socle_platform.http import BodyTooLarge, json_response
+from socle_platform.keys import (
+    TokenEmpty,
+    TokenError,
+    TokenExpired,
+    TokenKeyUnknown,
+    TokenMalformed,
+    TokenNotYetValid,
+    TokenSignatureInvalid,
+)
 
 if TYPE_CHECKING:
     from socle_platform.errors import WireResponse
@@ -122,6 +131,21 @@ def row_security() -> StorageError:
 
 def invalid_jwt(message: str = "Invalid JWT") -> StorageError:
     return StorageError(Code.INVALID_JWT, 400, message)
+
+
+def jwt_text(error: TokenError) -> str:
+    """What is wrong with a token, in the words of the official service's library where clients know them."""
+    match error:
+        case TokenExpired():
+            return '"exp" claim timestamp check failed'
+        case TokenNotYetValid():
+            return '"nbf" claim timestamp check failed'
+        case TokenSignatureInvalid() | TokenKeyUnknown():
+            return "signature verification failed"
+        case TokenMalformed() | TokenEmpty():
+            return "Invalid Compact JWS"
+        case _:
+            return error.message
 
 
 def invalid_signature(message: str = "Invalid signature") -> StorageError:
@@ -286,6 +310,8 @@ def translate_database_error(error: DatabaseError) -> StorageError:
             return access_denied(message)
         case _ if state in _BAD_TEXT:
             return invalid_parameter("value", message)
+        case _:
+            pass
     return StorageError(Code.DATABASE_ERROR, 500, f"database error, code: {state}")
 
 
