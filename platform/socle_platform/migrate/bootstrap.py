@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
 
@@ -19,6 +19,7 @@ from socle_platform.errors import SocleError
 from socle_platform.migrate.passwords import scram_verifier, verify_scram
 from socle_platform.migrate.quoting import quote_identifier, quote_literal
 from socle_platform.migrate.rights import PLATFORM_ROLES, MissingRight, MissingRights, load_facts, missing_rights
+from socle_platform.migrate.session import Connect, connect
 from socle_platform.migrate.sources import PlatformMigration, load_platform_migrations
 from socle_platform.migrate.splitter import split_statements
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from asyncpg import Connection as DriverConnection
-
-Connect: TypeAlias = str | Mapping[str, Any]
-"""A connection URL, or the driver's own keyword arguments (host, port, user, password, database, …)."""
 
 #: Key of the advisory lock: the first eight bytes of SHA-256("socle bootstrap").
 LOCK_KEY = 0x5AE1_09C3_70D4_2B16
@@ -73,7 +71,8 @@ _UNREAD_PASSWORDS = """
 select rolname::text as role, rolsuper, null::text as rolpassword,
        case when current_setting('server_version_num')::int >= 160000
          then pg_has_role(current_user, oid, 'member with admin option')
-         else not rolreplication and (select me.rolcreaterole from pg_catalog.pg_roles as me where me.rolname = current_user)
+         else not rolreplication
+           and (select me.rolcreaterole from pg_catalog.pg_roles as me where me.rolname = current_user)
        end as settable
 from pg_catalog.pg_roles where rolname = any($1::text[]) and rolname <> current_user
 """
@@ -128,13 +127,6 @@ class _Status:
 class _Passwords:
     changed: tuple[str, ...]
     refused: tuple[str, ...]
-
-
-async def connect(target: Connect) -> DriverConnection[Any]:
-    """One driver connection to the target."""
-    if isinstance(target, str):
-        return await asyncpg.connect(target)
-    return await asyncpg.connect(**target)
 
 
 def _quiet(_message: str) -> None:
