@@ -1,0 +1,1 @@
+"""Second factors: enrolment, challenge, proof, removal (contract §3.11)."""
