@@ -22,11 +22,15 @@ from socle_platform.db import ConnectionLost, DatabaseError, DatabaseUnavailable
 from socle_platform.errors import SocleError, WireResponse
 from socle_platform.keys import (
     NoKeyConfigured,
+    TokenAlgorithmRefused,
     TokenAudienceMismatch,
     TokenClaimInvalid,
+    TokenEmpty,
     TokenError,
     TokenExpired,
     TokenIssuedInFuture,
+    TokenKeyUnknown,
+    TokenMalformed,
     TokenNotYetValid,
 )
 from socle_rest.sqlstate import raised_failure, status_of_sqlstate
@@ -164,7 +168,6 @@ class Failure:
 
 
 _BEARER = (("WWW-Authenticate", "Bearer"),)
-_CLAIM_ERRORS = (TokenExpired, TokenNotYetValid, TokenIssuedInFuture, TokenAudienceMismatch, TokenClaimInvalid)
 
 
 def failure_of(error: Exception, *, authenticated: bool = False) -> Failure:
@@ -193,12 +196,40 @@ def _of_code(code: Code, *, details: Details = None, **words: object) -> Failure
 
 
 def _of_token(error: TokenError) -> Failure:
-    if isinstance(error, NoKeyConfigured):
-        return _of_code(Code.NO_SECRET)
-    code = Code.TOKEN_CLAIMS if isinstance(error, _CLAIM_ERRORS) else Code.TOKEN_UNREADABLE
-    described = error.message.replace("\\", "\\\\").replace('"', '\\"')
+    details = None
+    match error:
+        case NoKeyConfigured():
+            return _of_code(Code.NO_SECRET)
+        case TokenExpired() | TokenNotYetValid() | TokenIssuedInFuture() | TokenAudienceMismatch() | TokenClaimInvalid():
+            code, message = Code.TOKEN_CLAIMS, error.message
+        case TokenEmpty():
+            code, message = Code.TOKEN_UNREADABLE, error.message
+        case TokenMalformed():
+            code, message = _of_malformed(error.message)
+        case TokenAlgorithmRefused():
+            code, message = Code.TOKEN_UNREADABLE, error.message
+            details = "JWT is unsecured but expected 'alg' was not 'none'"
+        case TokenKeyUnknown():
+            code, message = Code.TOKEN_UNREADABLE, _NO_KEY
+            details = "No suitable key was found to decode the JWT"
+        case _:
+            code, message = Code.TOKEN_UNREADABLE, _NO_KEY
+            details = "None of the keys was able to decode the JWT"
+    described = message.replace("\\", "\\\\").replace('"', '\\"')
     challenge = f'Bearer error="invalid_token", error_description="{described}"'
-    return Failure(401, code, error.message, headers=(("WWW-Authenticate", challenge),))
+    return Failure(401, code, message, details, headers=(("WWW-Authenticate", challenge),))
+
+
+_NO_KEY = "No suitable key or wrong key type"
+
+
+def _of_malformed(message: str) -> tuple[Code, str]:
+    """What cannot be taken apart, in the three ways that clients know."""
+    if message.startswith("Expected 3 parts"):
+        return Code.TOKEN_UNREADABLE, message
+    if "payload" in message:
+        return Code.TOKEN_CLAIMS, "Parsing claims failed"
+    return Code.TOKEN_UNREADABLE, "JWT cryptographic operation failed"
 
 
 def _of_database(error: DatabaseError, *, authenticated: bool) -> Failure:

@@ -44,8 +44,8 @@ def function_hint(schema: Schema, name: QualifiedName, keys: Iterable[str]) -> s
 
 def relationship_hint(schema: Schema, origin: QualifiedName, target: str) -> str | None:
     """PGRST200: the parent that was probably meant, or, if that one has relationships, the child."""
-    known = schema.relationships.get((origin, origin.schema))
-    if known is None:
+    known = schema.relationships.get((origin, origin.schema), ())
+    if not known and schema.table(origin) is None:
         parents = (near.name for near, far_schema in schema.relationships if far_schema == origin.schema)
         found, wrong = FuzzySet(parents).nearest(origin.name), origin.name
     else:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _TEXT_BODY: tuple[int, ...] = ()
 _BINARY_BODY = (0, 0, 1, 0, 0)
-_BINARY_BODY_OF_WRITE = (0, 0, 1, 0, 0, 0, 0)
+_BINARY_BODY_OF_WRITE = (0, 0, 0, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,19 +171,19 @@ def _outcome(plan: DatabasePlan, request: ApiRequest, result: Result, max_rows: 
         return Outcome(None, 0, b"".join([(row[0] or b"") + b"\n" for row in result.rows]))
     if not result.rows:
         return Outcome(None, 0, b"")
-    row = result.rows[0]
-    total, rows, body, headers, status = row[:5]
+    if isinstance(plan, RelationMutation):
+        return _written(result.rows[0])
+    total, rows, body, headers, status = result.rows[0]
     counted = _number(total)
     if request.preferences.counts_by_plan and isinstance(plan, RelationRead):
         counted = _with_estimate(request, counted, result, max_rows)
-    location, inserted = _written(row) if isinstance(plan, RelationMutation) else ((), None)
-    return Outcome(counted, _number(rows) or 0, body or b"", headers, status, location, inserted)
+    return Outcome(counted, _number(rows) or 0, body or b"", headers, status)
 
 
-def _written(row: Row) -> tuple[tuple[tuple[str, str], ...], int | None]:
-    location = row[5]
+def _written(row: Row) -> Outcome:
+    _, rows, location, body, headers, status, inserted = row
     pairs = () if location is None else tuple((name, value) for name, value in orjson.loads(location))
-    return pairs, _number(row[6])
+    return Outcome(None, _number(rows) or 0, body or b"", headers, status, pairs, _number(inserted))
 
 
 def _with_estimate(request: ApiRequest, counted: int | None, result: Result, max_rows: int | None) -> int | None:

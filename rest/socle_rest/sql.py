@@ -1,7 +1,7 @@
 """Plan → Statement: one row with the total, the page's rows, the body and what the transaction set (contract rest.md §17).
 
-The row's columns, by position: total (or NULL), rows, body, `response.headers`, `response.status`, and for writes the
-parts of Location and the number of new rows. PostgreSQL builds the body, so the server only passes bytes on.
+The row's columns, by position: total (or NULL), rows, for writes the parts of Location, then body, `response.headers`,
+`response.status`, and for writes the number of new rows. PostgreSQL builds the body, so the server only passes bytes on.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def _mutation_statement(write: Writer, plan: RelationMutation, preferences: Pref
             inserted = ROWS_COUNTED
     return (
         f"WITH pgrst_source AS ({written}) SELECT NULL AS total_result_set, count(*) AS page_total, "
-        f"{_body_sql(handler, None, 'pgrst_source')} AS body, {_RESPONSE_HEADERS} AS response_headers, "
-        f"{_RESPONSE_STATUS} AS response_status, {location} AS location, {inserted} AS inserted "
+        f"{location} AS location, {_body_sql(handler, None, 'pgrst_source')} AS body, "
+        f"{_RESPONSE_HEADERS} AS response_headers, {_RESPONSE_STATUS} AS response_status, {inserted} AS inserted "
         f"FROM ({rows}) _postgrest_t"
     )
 
