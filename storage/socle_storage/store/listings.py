@@ -78,7 +78,6 @@ class Page:
     order: str = "asc"
 
 
-@dataclass(frozen=True, slots=True)
 class Listings(Statements):
     """Objects by prefix, as far as the caller sees them."""
 
