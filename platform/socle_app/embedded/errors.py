@@ -6,6 +6,7 @@ SocleError
     ├── AccountUnusable        no operating system user the server could run as
     ├── PathUnusable           a folder whose name or rights the server cannot live with
     ├── AlreadyRunning         another process serves this project
+    ├── AddressUnusable        the machine does not have the address to listen on
     ├── PortTaken              another program listens on the port
     ├── DataRefused            a data folder we must not touch
     │   ├── ForeignMajor       … of another major version
@@ -53,6 +54,16 @@ class AlreadyRunning(EmbeddedError):
         super().__init__(
             f"{state_dir} is already being served{process}{database}. "
             "Use the running one (`socle status`), end it with `socle stop`, or choose another folder with --state."
+        )
+
+
+class AddressUnusable(EmbeddedError):
+    """The server cannot listen on the address."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        super().__init__(
+            f"The database cannot listen on {host}, port {port}: {error.strerror}. "
+            "Give an address of this machine, such as 127.0.0.1, and a port between 1024 and 65535 with --db-port."
         )
 
 

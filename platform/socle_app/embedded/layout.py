@@ -4,7 +4,8 @@
     <home>/                      data/, socket/, pg_hba.conf, pg_ident.conf, extensions/<mark>/extension/
 
 `home` is `<state>/postgres`, unless we are root and the server's user cannot enter it: then a folder below the shared
-folder (/var/lib/socle), named in location.json. Modes of folders that were there before us are never changed.
+folder (/var/lib/socle), named in location.json. Modes of folders that are not ours are never changed; `.socle` is
+ours, and root's may be passed through (0711) where that lets the data stay in it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from socle_app.embedded.account import Account
 
 SHARED_DIRS = (Path("/var/lib/socle"), Path("/var/tmp/socle"))  # noqa: S108 — owner and mode are verified
+STATE_NAME = ".socle"
 SOCKET_PATH_BYTES = 107  # sun_path less its closing NUL
 ENTERABLE = 0o711
 
@@ -109,8 +111,7 @@ def ensure_home(known: Layout, account: Account, shared_dir: Path | None) -> Lay
     Raises PathUnusable (a place the server cannot work in) and DataMissing (recorded data is gone).
     """
     if known.record.exists():
-        if not known.data.is_dir():
-            raise DataMissing(known.data, known.record)
+        _verify_owner(known)
         return known
     if _fits(known.own, account):
         return known
@@ -193,12 +194,33 @@ def _fits(home: Path, account: Account) -> bool:
     """Tried with the socket folder, which belongs to the server's user."""
     if not account.switched:
         return True
-    tried = home / "socket"
+    tried, state = home / "socket", home.parent
     _make(tried, account)
     if can_reach(account, [tried]):
         return True
+    facts = state.stat()
+    if state.name == STATE_NAME and facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) == 0o700:
+        state.chmod(ENTERABLE)
+        if can_reach(account, [tried]):
+            return True
+        state.chmod(0o700)
     tried.rmdir()
     return False
+
+
+def _verify_owner(known: Layout) -> None:
+    """Data elsewhere serves one project: not its copy too. A project that moved takes its data along."""
+    if not known.data.is_dir():
+        raise DataMissing(known.data, known.record)
+    owner = read_note(known.home / "owner.json").get("state")
+    if owner == str(known.own.parent):
+        return
+    if isinstance(owner, str) and read_note(Path(owner) / "postgres" / "location.json").get("home") == str(known.home):
+        raise PathUnusable(
+            f"The database in {known.home} belongs to the project in {owner}, of which this seems to be a copy. "
+            f"To begin with an empty database here, delete {known.record}."
+        )
+    write_note(known.home / "owner.json", {"state": str(known.own.parent)})
 
 
 def _elsewhere(own: Path, account: Account, shared_dir: Path) -> Layout:
@@ -208,6 +230,6 @@ def _elsewhere(own: Path, account: Account, shared_dir: Path) -> Layout:
     home.chmod(ENTERABLE)
     if not _fits(home, account):
         raise PathUnusable(f"User {account.name} can enter neither {own} nor {shared_dir}. Choose with --run-as.")
-    write_note(home / "project.json", {"state": str(own.parent)})
+    write_note(home / "owner.json", {"state": str(own.parent)})
     write_note(own / "location.json", {"home": str(home)})
     return Layout(own, home)

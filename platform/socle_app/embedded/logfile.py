@@ -15,13 +15,17 @@ LARGE = 32 * 1024 * 1024
 _GRAVE = re.compile(r"\b(FATAL|PANIC|HINT|DETAIL):\s+(.*)")
 
 
-def open_log(path: Path) -> IO[bytes]:
-    """A fresh log; the last ones stay as `postgres.log.1` (newest) … `.4`."""
+def rotate_log(path: Path) -> None:
+    """Make way for a fresh log; the last ones stay as `postgres.log.1` (newest) … `.4`."""
     if path.exists() and path.stat().st_size:
         for number in range(KEPT, 0, -1):
             older = path if number == 1 else path.with_name(f"{path.name}.{number - 1}")
             if older.exists():
                 older.replace(path.with_name(f"{path.name}.{number}"))
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """The log, for appending; only its owner reads it (statements may hold secrets)."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     return os.fdopen(descriptor, "ab", buffering=0)
 
@@ -33,10 +37,10 @@ def trim_log(path: Path) -> None:
         os.truncate(path, 0)
 
 
-def last_words(path: Path) -> str:
-    """Why the server gave up: its last fatal lines with detail and hint, else the last line, else nothing known."""
+def last_words(path: Path, start: int = 0) -> str:
+    """Why a program gave up, from byte `start` on: its last fatal lines with detail and hint, else the last line."""
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        lines = path.read_bytes()[start:].decode(errors="replace").splitlines()
     except OSError:
         lines = []
     matches = [match for match in map(_GRAVE.search, lines) if match]

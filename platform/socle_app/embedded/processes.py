@@ -79,12 +79,12 @@ def birth_mark(pid: int) -> str | None:
 
 
 def processes_in(folder: Path) -> list[int]:
-    """All processes whose working folder is `folder`: every process of one server, and nothing else.
+    """Every process of the server whose data is `folder`: a `postgres` that works in it (a shell there is not).
 
     Process groups do not help: the server's children start sessions of their own.
     """
     wanted = os.path.realpath(folder)
-    return [pid for pid in _all_processes() if _working_folder(pid) == wanted]
+    return [pid for pid in _all_processes() if _link(pid, "cwd") == wanted and _is_postgres(pid)]
 
 
 def _all_processes() -> list[int]:
@@ -94,16 +94,21 @@ def _all_processes() -> list[int]:
         return []
 
 
-def _working_folder(pid: int) -> str | None:
+def _link(pid: int, name: str) -> str | None:
     try:
-        return str((PROC / str(pid) / "cwd").readlink())
+        return str((PROC / str(pid) / name).readlink())
     except OSError:
         return None
 
 
+def _is_postgres(pid: int) -> bool:
+    """By its program file, which may have been replaced or removed since."""
+    return Path((_link(pid, "exe") or "").removesuffix(" (deleted)")).name == "postgres"
+
+
 def is_server_of(pid: int, data_dir: Path) -> bool:
-    """Whether `pid` is a living process that works in `data_dir`."""
-    return is_alive(pid) and _working_folder(pid) == os.path.realpath(data_dir)
+    """Whether `pid` is a living `postgres` that works in `data_dir`."""
+    return is_alive(pid) and _link(pid, "cwd") == os.path.realpath(data_dir) and _is_postgres(pid)
 
 
 def send(pid: int, sign: signal.Signals) -> None:
@@ -124,6 +129,8 @@ async def until_ended(child: subprocess.Popen[bytes], seconds: float | None = No
 
 async def until_told(child: subprocess.Popen[bytes], seconds: float) -> bool:
     """As `until_ended`, for long waits: the kernel wakes us, by a process descriptor, where it can."""
+    if child.poll() is not None:
+        return True
     try:
         descriptor = os.pidfd_open(child.pid)
     except (AttributeError, OSError):
@@ -183,7 +190,7 @@ def _holds(pid: int, sockets: set[str]) -> bool:
 
 
 def _describe(pid: int) -> str:
-    folder = Path(_working_folder(pid) or "/")
+    folder = Path(_link(pid, "cwd") or "/")
     if (folder / "PG_VERSION").exists():
         return f"the PostgreSQL in {folder} (process {pid})"
     try:

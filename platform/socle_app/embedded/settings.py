@@ -83,7 +83,7 @@ def _normal(memory: int) -> dict[str, str]:
         "max_connections": "100",
         "max_worker_processes": "8",
         "max_wal_senders": "10",
-        "wal_buffers": "4MB",
+        "wal_buffers": "1MB",
         "min_wal_size": "64MB",
         "max_wal_size": "1GB",
     }

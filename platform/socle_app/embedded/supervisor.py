@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
-import socket
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from socle_app.embedded import processes
+from socle_app.embedded import interlock, processes
 from socle_app.embedded.access import write_access
 from socle_app.embedded.account import own_name, resolve_account
 from socle_app.embedded.data_folder import data_owner, make_data, start_flushing, verify_data
-from socle_app.embedded.errors import AlreadyRunning, EmbeddedError, PortTaken, StartFailed, StopFailed
+from socle_app.embedded.errors import EmbeddedError, PathUnusable, StartFailed
 from socle_app.embedded.extensions import ensure_extensions
 from socle_app.embedded.launch import spawn, trampolined
-from socle_app.embedded.layout import Layout, ensure_home, ensure_own, known_layout, read_note, socket_dir
-from socle_app.embedded.logfile import last_words, open_log, trim_log
+from socle_app.embedded.layout import Layout, ensure_home, ensure_own, known_layout, socket_dir
+from socle_app.embedded.logfile import last_words, open_log, rotate_log, trim_log
 from socle_app.embedded.server_tree import ServerTree, find_server_tree, reachable_tree
 from socle_app.embedded.settings import Profile, machine_memory, plan_settings
-from socle_app.embedded.status import Endpoint, note_endpoint, supervisor_of
+from socle_app.embedded.status import Endpoint, note_endpoint
 from socle_platform.events import Noted, Observe, silent
 
 if TYPE_CHECKING:
@@ -37,9 +36,13 @@ if TYPE_CHECKING:
 
     from socle_app.embedded.account import Account
 
+__all__ = ["EmbeddedServer", "Endpoint"]
+
 STOP_SECONDS = 30.0
 QUIT_SECONDS = 5.0
+FLUSH_SECONDS = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
+STABLE_SECONDS = 5.0
 HOUSEKEEPING_SECONDS = 60.0
 
 
@@ -107,10 +110,19 @@ class EmbeddedServer:
 
         No time limit while it recovers. Raises the EmbeddedErrors of `errors`; nothing is left running then.
         """
+        try:
+            return await self._start()
+        except OSError as error:
+            raise PathUnusable(
+                f"The embedded PostgreSQL cannot work in {self._state_dir}: {error}. "
+                "Start as the user who owns that folder, free some space, or choose another with --state."
+            ) from error
+
+    async def _start(self) -> Endpoint:
         tree = find_server_tree()
         account = resolve_account(self._run_as, data_owner(known_layout(self._state_dir).data))
         known = ensure_own(self._state_dir, account)
-        self._lock = claim(known)
+        self._lock = interlock.claim(known)
         try:
             layout = ensure_home(known, account, self._shared_dir)
             tree = reachable_tree(tree, account, self._shared_dir)
@@ -118,6 +130,7 @@ class EmbeddedServer:
             if fresh:
                 await make_data(layout, tree, account)
             self._seat = self._prepare(layout, tree, account)
+            rotate_log(layout.log)
             endpoint = await self._bring_up(self._seat)
             if fresh and self._profile != "test":
                 self._flusher = start_flushing(layout, tree, account)
@@ -142,17 +155,11 @@ class EmbeddedServer:
             await self._end_child()
         finally:
             self.ready.clear()
-            if self._flusher is not None:
-                self._flusher.kill()
-                self._flusher.wait()
-                self._flusher = None
-            self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            known_layout(self._state_dir).endpoint.unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
+            await self._end_flusher()
+            if self._lock is not None:
+                known_layout(self._state_dir).endpoint.unlink(missing_ok=True)
+                os.close(self._lock)
+                self._lock = None
 
     # --- starting
 
@@ -174,14 +181,15 @@ class EmbeddedServer:
         return _Seat(account, layout, tree, sockets, tuple(command))
 
     async def _bring_up(self, seat: _Seat) -> Endpoint:
-        await clear_way(seat.layout.data, seat.socket_dir / f".s.PGSQL.{self._port}", self._observe)
+        await interlock.clear_way(seat.layout.data, seat.socket_dir / f".s.PGSQL.{self._port}", self._observe)
         if self._host:
-            verify_port_free(self._host, self._port)
+            interlock.verify_address_free(self._host, self._port)
         with open_log(seat.layout.log) as log:
+            before = log.tell()
             self._process = process = spawn(seat.command, log)
         while not _is_ready(process, seat.layout.data):
             if process.poll() is not None:
-                raise StartFailed(last_words(seat.layout.log), seat.layout.log)
+                raise StartFailed(last_words(seat.layout.log, before), seat.layout.log)
             await asyncio.sleep(processes.POLL)
         endpoint = Endpoint(
             seat.socket_dir,
@@ -202,6 +210,7 @@ class EmbeddedServer:
 
     async def _keep(self, seat: _Seat) -> None:
         """Bring the server back each time it dies, until `stop`."""
+        pause, since = FIRST_PAUSE, time.monotonic()
         while (process := self._process) is not None:
             if not await processes.until_told(process, HOUSEKEEPING_SECONDS):
                 self._tidy(seat)
@@ -209,7 +218,13 @@ class EmbeddedServer:
             self.ready.clear()
             self.dead.set()
             self._say("error", f"PostgreSQL (process {process.pid}) died; starting it again")
+            if time.monotonic() - since < STABLE_SECONDS:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                pause = FIRST_PAUSE
             await self._revive(seat)
+            since = time.monotonic()
 
     def _tidy(self, seat: _Seat) -> None:
         with contextlib.suppress(OSError):
@@ -246,98 +261,16 @@ class EmbeddedServer:
         if process.poll() is None:
             process.kill()
             await processes.until_ended(process, QUIT_SECONDS)
-        await end_processes_in(seat.layout.data)
+        await interlock.end_processes_in(seat.layout.data)
         self._process = None
         with contextlib.suppress(OSError):
             seat.socket_dir.rmdir()
 
-
-async def stop_left_behind(state_dir: Path) -> bool:
-    """Stop a server whose supervisor is gone. False when there was none.
-
-    Raises AlreadyRunning when its supervisor lives (ask that one to end), StopFailed when it survives everything.
-    """
-    layout = known_layout(state_dir)
-    if not layout.lock.exists():
-        return False
-    lock = claim(layout)
-    try:
-        found = bool(processes.processes_in(layout.data))
-        await clear_way(layout.data)
-        layout.endpoint.unlink(missing_ok=True)
-    finally:
-        os.close(lock)
-    return found
-
-
-def claim(layout: Layout) -> int:
-    """Take the project's lock; the file descriptor keeps it, closing gives it back. Raises AlreadyRunning."""
-    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        os.close(descriptor)
-        note = read_note(layout.endpoint)
-        port = note.get("port") if supervisor_of(note) else None
-        raise AlreadyRunning(
-            layout.own.parent, int(holder) if holder.isdigit() else None, port if isinstance(port, int) else None
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
-
-
-def verify_port_free(host: str, port: int) -> None:
-    """Raises PortTaken, naming who holds the port where that can be known."""
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError:
-                raise PortTaken(host, port, processes.port_holder(port)) from None
-
-
-async def clear_way(data_dir: Path, socket_file: Path | None = None, observe: Observe = silent) -> None:
-    """End what is left of an earlier server on this data and remove its notes. The caller holds the project's lock.
-
-    A living server there (its supervisor was killed) is stopped properly, not adopted: its settings may be stale.
-    """
-    note = processes.read_pid_file(data_dir)
-    if note is not None and processes.is_server_of(note.pid, data_dir):
-        observe(Noted("database", "warning", f"stopping the PostgreSQL left behind (process {note.pid})"))
-        processes.send(note.pid, signal.SIGINT)
-        await processes.until_gone([note.pid], STOP_SECONDS)
-    await end_processes_in(data_dir)
-    _forget_notes(data_dir, socket_file)
-
-
-async def end_processes_in(data_dir: Path) -> None:
-    """End every process of a server whose postmaster is gone or deaf. Raises StopFailed."""
-    for sign in (signal.SIGQUIT, signal.SIGKILL):
-        left = processes.processes_in(data_dir)
-        if not left:
-            return
-        for pid in left:
-            processes.send(pid, sign)
-        if await processes.until_gone(left, QUIT_SECONDS / 5 if sign is signal.SIGQUIT else QUIT_SECONDS):
-            continue
-    if left := processes.processes_in(data_dir):
-        raise StopFailed(f"Processes {left} still work in {data_dir} and cannot be ended. Restart the machine.")
-
-
-def _forget_notes(data_dir: Path, socket_file: Path | None) -> None:
-    """Nothing works on the data, so what a dead server left says nothing; its pid may be anybody's by now.
-
-    Without /proc we cannot know, and leave it to PostgreSQL's own judgement.
-    """
-    if not processes.PROC.joinpath("self").exists():
-        return
-    (data_dir / "postmaster.pid").unlink(missing_ok=True)
-    if socket_file is not None:
-        socket_file.unlink(missing_ok=True)
-        socket_file.with_name(f"{socket_file.name}.lock").unlink(missing_ok=True)
+    async def _end_flusher(self) -> None:
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None and not await processes.until_ended(flusher, FLUSH_SECONDS):
+            flusher.kill()
+            flusher.wait()
 
 
 def _is_ready(process: subprocess.Popen[bytes], data_dir: Path) -> bool:
