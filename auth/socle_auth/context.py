@@ -19,9 +19,9 @@ from socle_platform.events import Noted
 
 if TYPE_CHECKING:
     from socle_auth.limits import Limits
+    from socle_auth.locks import RefreshLocks
     from socle_auth.passwords import PasswordHasher
     from socle_auth.redirects import RedirectRules
-    from socle_auth.refresh import RefreshLocks
     from socle_auth.store.rows import Session, User
     from socle_platform.db import Connection
     from socle_platform.ports import Resources

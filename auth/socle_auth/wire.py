@@ -83,7 +83,7 @@ class Body:
         value = self.fields.get(name)
         if value is None:
             return None
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[Any]", value)):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in cast("list[object]", value)):
             raise _wrong_type(name, "an array of strings")
         return cast("list[str]", value)
 
@@ -137,7 +137,7 @@ def _refuse_nul(value: Any) -> None:
             pending.extend(cast("Json", item).keys())
             pending.extend(cast("Json", item).values())
         elif isinstance(item, list):
-            pending.extend(cast("list[Any]", item))
+            pending.extend(cast("list[object]", item))
         elif isinstance(item, str) and not _is_storable(item):
             raise AuthError(ErrorCode.VALIDATION_FAILED, "The request contains a character that cannot be stored")
 

@@ -290,6 +290,8 @@ def load_user(
     identities: tuple[UserIdentity, ...] | None = None,
     factors: tuple[Factor, ...] | None = None,
 ) -> User:
+    rest: dict[str, Any] = {column: record[column] or "" for column in _USER_TEXTS}
+    rest |= {column: utc(record[column]) for column in _USER_TIMES}
     return User(
         id=record["id"],
         is_sso_user=bool(record["is_sso_user"]),
@@ -301,8 +303,7 @@ def load_user(
         email_change_confirm_status=record["email_change_confirm_status"] or 0,
         identities=identities,
         factors=factors,
-        **{column: record[column] or "" for column in _USER_TEXTS},
-        **{column: utc(record[column]) for column in _USER_TIMES},
+        **rest,
     )
 
 

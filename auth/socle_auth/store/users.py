@@ -95,6 +95,13 @@ async def find(connection: Connection, user_id: str, *, lock: bool = False) -> U
     return None if record is None else load_whole_user(record)
 
 
+async def try_lock(connection: Connection, user_id: str) -> bool:
+    """Holds the row until the transaction ends; False when somebody else does, so that nobody waits for nobody."""
+    return (
+        await connection.fetchval("select id from auth.users where id = $1 for update skip locked", user_id) is not None
+    )
+
+
 async def find_by_email(connection: Connection, email: str, audience: str) -> User | None:
     """By address and audience, letter case ignored; users of a single sign-on provider are not found so (§1.10)."""
     record = await connection.fetchrow(

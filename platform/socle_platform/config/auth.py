@@ -218,6 +218,7 @@ class AuthSettings:
     cors_allowed_headers: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     allow_private_urls: bool = False
+    allowed_private_hosts: tuple[str, ...] = ()
     audit_in_database: bool = True
     cleanup_enabled: bool = True
     jwt: JwtSettings = JwtSettings()
@@ -285,6 +286,7 @@ def load_auth(read: Reader) -> AuthSettings:
         cors_allowed_headers=read.csv("GOTRUE_CORS_ALLOWED_HEADERS"),
         trusted_proxies=read.csv("SOCLE_TRUSTED_PROXIES", default=("127.0.0.0/8", "::1/128")),
         allow_private_urls=read.boolean("SOCLE_ALLOW_PRIVATE_URLS"),
+        allowed_private_hosts=read.csv("SOCLE_ALLOWED_PRIVATE_HOSTS"),
         audit_in_database=not read.boolean("GOTRUE_AUDIT_LOG_DISABLE_POSTGRES"),
         cleanup_enabled=read.boolean("GOTRUE_DB_CLEANUP_ENABLED", default=True),
         jwt=_load_jwt(read),

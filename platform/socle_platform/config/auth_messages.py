@@ -48,9 +48,9 @@ class MailerSettings:
     scanner_guard: bool = False
     notify_repeated_signup: bool = False
 
-    def url_path(self, template: str) -> str:
-        """Where the link of a mail leads, relative to the external URL."""
-        return self.url_paths.get(template, "/verify")
+    def url_path(self, template: str) -> str | None:
+        """Where the link of a mail leads, relative to the external URL; None means our own /verify route."""
+        return self.url_paths.get(template)
 
 
 @dataclass(frozen=True, slots=True)
