@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from socle_platform.config.reader import ConfigError
-from socle_platform.events import Observation, silent
-from socle_rest.catalog import load_schema
+from socle_platform.events import Noted, Observation, silent
+from socle_rest.catalog import load_role_settings, load_schema
 from socle_rest.changes import CatalogChanges
 from socle_rest.stored_settings import load_stored_settings
 
@@ -103,8 +103,9 @@ class Live:
 
     `connect` opens a connection of the login role (`login.connector`), raising OSError or asyncpg's errors.
     `reread` turns the settings kept in the database into settings of the service (raising ConfigError); None keeps
-    `settings` as they are. `keyring_of` makes the keys that go with new settings; None keeps the keyring. `fatal` is
-    called when `db-pool-automatic-recovery` is off and the database cannot be used.
+    `settings` as they are. `keyring_of` makes the keys that go with new settings; None keeps the keyring. `loaded` is
+    called after each new schema cache is in (to forget prepared statements), `fatal` when `db-pool-automatic-recovery`
+    is off and the database cannot be used.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Live:
         reread: Callable[[Mapping[str, str]], RestSettings] | None = None,
         keyring_of: Callable[[RestSettings], Keyring] | None = None,
         observe: Observe = silent,
+        loaded: Callable[[], None] | None = None,
         fatal: Callable[[], None] | None = None,
     ) -> None:
         self.serving = Serving(settings, keyring)
@@ -125,6 +127,7 @@ class Live:
         self._reread = reread
         self._keyring_of = keyring_of
         self._observe = observe
+        self._loaded = loaded
         self._fatal = fatal
         self._wanted = _Work.SCHEMA
         self._called = asyncio.Event()
@@ -138,6 +141,7 @@ class Live:
     async def start(self) -> None:
         """Starts the task and waits for the first attempt to load, however it ends."""
         self._task = asyncio.create_task(self._watch(), name="rest schema cache")
+        self._task.add_done_callback(self._note_end)
         await self._attempted.wait()
 
     async def close(self) -> None:
@@ -166,6 +170,12 @@ class Live:
         """Whole seconds until the next attempt, at least 1: the `Retry-After` of a 503."""
         return max(1, math.ceil(self._retry_at - time.monotonic()))
 
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """A task that ends by anything but `close` has met a fault of our own: that is not hidden."""
+        self._attempted.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._observe(Noted("rest", "error", f"the schema cache is no longer renewed: {error!r}"))
+
     def _want(self, work: _Work) -> None:
         self._wanted |= work
         self._called.set()
@@ -181,10 +191,10 @@ class Live:
                 self._wanted |= _Work.SCHEMA  # notices may have been missed
                 self._retry_at = time.monotonic() + self._delay
                 self._observe(SchemaNotLoaded(f"{type(error).__name__}: {error}", self._delay))
+                self._attempted.set()
                 if not self.serving.settings.automatic_recovery and self._fatal is not None:
                     self._fatal()
                     return
-                self._attempted.set()
                 await asyncio.sleep(self._delay)
                 self._delay = min(2 * self._delay, LONGEST_DELAY)
 
@@ -220,46 +230,56 @@ class Live:
                 raise ConnectionResetError("the database closed the connection")
 
     async def _renew(self, connection: asyncpg.Connection, *, load: bool) -> None:
-        before = self.serving.settings
-        await self._renew_settings(connection)
-        if load or _reads_differently(before, self.serving.settings):
-            await self._renew_schema(connection)
+        """One swap at the end, so that no request sees new settings with an old schema cache."""
+        started = time.monotonic()
+        before = self.serving
+        fresh = await self._with_settings(connection, before)
+        if load or fresh.schema is None or _reads_differently(before.settings, fresh.settings):
+            schema = await self._read_schema(connection, fresh.settings)
+            fresh = replace(fresh, schema=schema, generation=before.generation + 1)
+        elif self._reread is not None:
+            fresh = replace(fresh, schema=replace(fresh.schema, roles=await load_role_settings(connection)))
+        self.serving = fresh
+        if self._reread is not None:
+            self._observe(SettingsReloaded())
+        if fresh.generation != before.generation:
+            if self._loaded is not None:
+                self._loaded()
+            self._observe(_told(fresh, time.monotonic() - started))
         self._stale = False
         self._delay = FIRST_DELAY
         self._attempted.set()
 
-    async def _renew_settings(self, connection: asyncpg.Connection) -> None:
+    async def _with_settings(self, connection: asyncpg.Connection, before: Serving) -> Serving:
+        """The same with the settings as they are now, or unchanged if those cannot be used."""
         if self._reread is None:
-            return
+            return before
         stored: dict[str, str] = {}
-        if self.serving.settings.config_in_database:
-            transaction = connection.transaction(readonly=True)
-            await transaction.start()
+        if before.settings.config_in_database:
             try:
-                stored = await load_stored_settings(connection, self.serving.settings.pre_config)
+                stored = await self._stored(connection, before.settings)
             except asyncpg.PostgresError as error:
                 self._observe(SettingsRefused((f"the settings in the database cannot be read: {error}",)))
-            finally:
-                if not connection.is_closed():
-                    await transaction.rollback()
         try:
             settings = self._reread(stored)
         except ConfigError as error:
             self._observe(SettingsRefused(error.problems))
-            return
-        before = self.serving
-        keyring = before.keyring
-        if self._keyring_of is not None and (settings.jwt, settings.anon_role) != (
-            before.settings.jwt,
-            before.settings.anon_role,
-        ):
-            keyring = self._keyring_of(settings)
-        self.serving = replace(before, settings=settings, keyring=keyring)
-        self._observe(SettingsReloaded())
+            return before
+        other_keys = (settings.jwt, settings.anon_role) != (before.settings.jwt, before.settings.anon_role)
+        if other_keys and self._keyring_of is not None:
+            return replace(before, settings=settings, keyring=self._keyring_of(settings))
+        return replace(before, settings=settings)
 
-    async def _renew_schema(self, connection: asyncpg.Connection) -> None:
-        settings = self.serving.settings
-        started = time.monotonic()
+    async def _stored(self, connection: asyncpg.Connection, settings: RestSettings) -> dict[str, str]:
+        transaction = connection.transaction(readonly=True)
+        await transaction.start()
+        try:
+            return await load_stored_settings(connection, settings.pre_config)
+        finally:
+            if not connection.is_closed():
+                await transaction.rollback()
+
+    async def _read_schema(self, connection: asyncpg.Connection, settings: RestSettings) -> Schema:
         await self._changes.begin(connection, settings)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             schema = await load_schema(
@@ -270,17 +290,7 @@ class Live:
             )
         if schema.server_version < MINIMUM_VERSION:
             raise asyncpg.InterfaceError(f"PostgreSQL 15 or later is needed, this is {schema.server_version}")
-        self.serving = replace(self.serving, schema=schema, generation=self.serving.generation + 1)
-        self._observe(
-            SchemaLoaded(
-                time.monotonic() - started,
-                len(schema.tables),
-                sum(map(len, schema.relationships.values())),
-                len(schema.functions),
-                self.serving.generation,
-                schema.missing,
-            )
-        )
+        return schema
 
     async def _called_within(self, seconds: float) -> bool:
         try:
@@ -307,4 +317,17 @@ def _reads_differently(before: RestSettings, after: RestSettings) -> bool:
         after.schemas,
         after.extra_search_path,
         after.hoisted_tx_settings,
+    )
+
+
+def _told(serving: Serving, duration: float) -> SchemaLoaded:
+    schema = serving.schema
+    assert schema is not None
+    return SchemaLoaded(
+        duration,
+        len(schema.tables),
+        sum(map(len, schema.relationships.values())),
+        len(schema.functions),
+        serving.generation,
+        schema.missing,
     )
