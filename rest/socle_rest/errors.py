@@ -200,7 +200,9 @@ def _of_token(error: TokenError) -> Failure:
     match error:
         case NoKeyConfigured():
             return _of_code(Code.NO_SECRET)
-        case TokenExpired() | TokenNotYetValid() | TokenIssuedInFuture() | TokenAudienceMismatch() | TokenClaimInvalid():
+        case (
+            TokenExpired() | TokenNotYetValid() | TokenIssuedInFuture() | TokenAudienceMismatch() | TokenClaimInvalid()
+        ):
             code, message = Code.TOKEN_CLAIMS, error.message
         case TokenEmpty():
             code, message = Code.TOKEN_UNREADABLE, error.message

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from socle_rest.query import Field, JsonStep
+    from socle_rest.query_values import Field, JsonStep
     from socle_rest.schema import Column, QualifiedName, Schema
 
 JSON_TYPES = frozenset({"json", "jsonb"})
@@ -75,10 +75,8 @@ def has_representation(schema: Schema, column: Column) -> bool:
 def _resolve(schema: Schema, table: QualifiedName, field: Field) -> PlannedField:
     known = schema.table(table)
     column = known.columns.get(field.name) if known else None
-    if column is not None:
-        kind = column.nominal_type
-    else:
-        kind = known.computed.get(field.name, "") if known else ""
+    computed = known.computed.get(field.name, "") if known else ""
+    kind = computed if column is None else column.nominal_type
     return PlannedField(field.name, field.path, kind, to_jsonb=kind not in JSON_TYPES)
 
 

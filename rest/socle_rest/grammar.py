@@ -111,8 +111,7 @@ _NAMED_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "\0": "\\
 def _shown(text: str, mark: str = '"') -> str:
     """A text in quotation marks, what is not printable ASCII escaped by its number."""
     inner = "".join(
-        _NAMED_ESCAPES.get(char)
-        or (f"\\{mark}" if char == mark else char if " " <= char <= "~" else f"\\{ord(char)}")
+        _NAMED_ESCAPES.get(char) or (f"\\{mark}" if char == mark else char if " " <= char <= "~" else f"\\{ord(char)}")
         for char in text
     )
     return f"{mark}{inner}{mark}"
@@ -132,9 +131,7 @@ def _one(accepts: Callable[[str], bool], expected: str | None = None) -> _Recogn
         if at < len(text) and accepts(text[at]):
             return _Reply(True, at + 1, None)
         found = _shown(text[at]) if at < len(text) else ""
-        messages = ((_UNEXPECTED_INPUT, found),)
-        if expected is not None:
-            messages = ((_EXPECTED, expected), *messages)
+        messages = ((_EXPECTED, expected or ""), (_UNEXPECTED_INPUT, found))
         return _Reply(False, -1, _Error(at, messages))
 
     return recognise
@@ -341,16 +338,12 @@ def _tree_path() -> _Recogniser:
 @cache
 def _select() -> _Recogniser:
     alias = _optional(_attempt(_then(_name, _char(":"), _not_followed_by(_char(":"), _character))))
-    parameter = _then(
-        _char("!"), _either(_attempt(_word("left")), _attempt(_word("inner")), _attempt(_name))
-    )
+    parameter = _then(_char("!"), _either(_attempt(_word("left")), _attempt(_word("inner")), _attempt(_name)))
     parameters = _then(_optional(parameter), _optional(parameter), _attempt(_ahead(_word("("))))
     spread = _lexeme(_then(_word("..."), _name, parameters))
     relation = _lexeme(_then(alias, _relation_name, parameters))
     children = _then(_char("("), _later(_select), _char(")"))
-    item = _either(
-        _then(_attempt(spread), children), _then(_attempt(relation), children), _select_field(alias)
-    )
+    item = _either(_then(_attempt(spread), children), _then(_attempt(relation), children), _select_field(alias))
     return _optional(_separated1(item, _comma))
 
 

@@ -63,9 +63,7 @@ def negotiate(
     for media_type in request.accept:
         found = _match(media_type, target, schema, default_select=default_select, plan_enabled=plan_enabled)
         if found is not None:
-            no_body = request.headers_only or (
-                request.action.is_mutation and not request.preferences.wants_body
-            )
+            no_body = request.headers_only or (request.action.is_mutation and not request.preferences.wants_body)
             return Negotiated(Builtin.NOTHING, found.media_type) if no_body else found
     raise media_type_error(request)
 
@@ -81,9 +79,7 @@ def _match(
     if media_type.explain is not None:
         if not plan_enabled:
             return None
-        about = _match(
-            media_type.explain.target, target, schema, default_select=default_select, plan_enabled=False
-        )
+        about = _match(media_type.explain.target, target, schema, default_select=default_select, plan_enabled=False)
         return None if about is None else Negotiated(about.handler, media_type)
     if (fixed := _FIXED.get(media_type.kind)) is not None:
         return Negotiated(fixed, media_type)

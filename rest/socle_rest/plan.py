@@ -94,9 +94,7 @@ def _find_table(request: ApiRequest, schema: Schema) -> Table:
 
 def _check_preferences(request: ApiRequest) -> None:
     if request.preferences.is_strict and request.preferences.invalid:
-        raise RestError(
-            Code.PREFERENCES, details=f"Invalid preferences: {', '.join(request.preferences.invalid)}"
-        )
+        raise RestError(Code.PREFERENCES, details=f"Invalid preferences: {', '.join(request.preferences.invalid)}")
 
 
 def _plan_relation_read(request: ApiRequest, schema: Schema, settings: RestSettings) -> RelationRead:

@@ -89,10 +89,7 @@ def _no_function(request: ApiRequest, schema: Schema, keys: list[str], content_t
     name = f"{request.target.schema}.{request.target.name}"
     listed = ", ".join(keys)
     takes_whole_body = content_type in RAW_BODY_TYPES
-    if takes_whole_body:
-        signature = name
-    else:
-        signature = f"{name}({listed})" if keys else f"{name} without parameters"
+    named = f"{name}({listed})" if keys else f"{name} without parameters"
     searched = f" with parameter{'s' if len(keys) > 1 else ''} {listed}" if keys else " without parameters"
     whole = {
         Kind.TEXT: " with a single unnamed text parameter",
@@ -105,7 +102,7 @@ def _no_function(request: ApiRequest, schema: Schema, keys: list[str], content_t
         Code.NO_FUNCTION,
         details=f"Searched for the function {name}{how}, but no matches were found in the schema cache.",
         hint=None if takes_whole_body else function_hint(schema, request.target, keys),
-        signature=signature,
+        signature=name if takes_whole_body else named,
     )
 
 

@@ -88,8 +88,8 @@ def join_conditions(relationship: AnyRelationship, ends: Lateral) -> tuple[JoinC
     own = QualifiedName("", ends.alias)
     if relationship.junction is not None:
         far = tuple(JoinCondition((own, column), (JUNCTION, via)) for column, via in relationship.junction.far)
-        near = tuple(JoinCondition((JUNCTION, via), (ends.parent, column)) for column, via in relationship.junction.near)
+        near = tuple(
+            JoinCondition((JUNCTION, via), (ends.parent, column)) for column, via in relationship.junction.near
+        )
         return far + near
-    return tuple(
-        JoinCondition((own, target), (ends.parent, column)) for column, target in relationship.columns
-    )
+    return tuple(JoinCondition((own, target), (ends.parent, column)) for column, target in relationship.columns)

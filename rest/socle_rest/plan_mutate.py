@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from socle_rest.errors import Code, RestError
 from socle_rest.fields import body_field
 from socle_rest.plan_read import plan_filter, plan_root_condition
-from socle_rest.query import Filter
 from socle_rest.request import Action
 from socle_rest.schema import ComputedRelationship
 
@@ -166,6 +165,3 @@ def needed_columns(read: ReadPlan, always: Iterable[str] = ()) -> tuple[str, ...
             near = relationship.columns if relationship.junction is None else relationship.junction.near
             names.update(column for column, _ in near)
     return tuple(sorted(names.union(always)))
-
-
-__all__ = ["Conflict", "Delete", "Filter", "Insert", "Mutation", "Update", "needed_columns", "plan_mutation"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from socle_rest.errors import Code, RestError
 from socle_rest.fields import PlannedField, filter_field, has_representation, order_field, output_column, output_field
 from socle_rest.plan_embed import Lateral, find_relationship, join_conditions, lateral_name, table_alias
-from socle_rest.query import Condition, Field, Filter, Logic, OrderTerm, SelectEmbed, SelectField, SelectItem
+from socle_rest.query_values import Condition, Field, Filter, Logic, OrderTerm, SelectEmbed, SelectField, SelectItem
 from socle_rest.ranges import EVERYTHING, Range
 from socle_rest.readplan import (
     Embed,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from socle_platform.config.rest import RestSettings
-    from socle_rest.query import EmbedPath
+    from socle_rest.query_values import EmbedPath
     from socle_rest.request import ApiRequest
     from socle_rest.schema import AnyRelationship, Column, Schema
 
@@ -143,11 +143,7 @@ def _walk(root: _Draft, path: EmbedPath, legacy: list[tuple[str, str]], *, allow
     draft = root
     for name in path:
         found = next(
-            (
-                child
-                for child in draft.children
-                if child.target_name == name or (allow_legacy and child.name == name)
-            ),
+            (child for child in draft.children if child.target_name == name or (allow_legacy and child.name == name)),
             None,
         )
         if found is None:
@@ -207,7 +203,7 @@ def _freeze(
         elif embed.shape.is_spread:
             embed = replace(embed, spread_select=apply_hoisted(embed.spread_select, from_child))
         embeds.append(embed)
-    select = _plan_select(context.schema, draft, place, is_spread=shape is not None and shape.is_spread, expands=expands)
+    select = _plan_select(context.schema, draft, place, is_spread=draft.is_spread, expands=expands)
     if shape is Shape.SPREAD_ONE:
         hoisted = without_aggregates(select) | hoisted
         select = tuple(replace(one, aggregate=None, aggregate_cast=None) for one in select)
@@ -238,15 +234,12 @@ def _freeze_embed(
     relationship = find_relationship(context.schema, origin, draft.name, draft.hint)
     depth = parent.depth + 1
     alias = table_alias(relationship, parent.called, depth)
-    place = _Place(
-        relationship.target, relationship.target, alias, QualifiedName("", alias), depth, parent.expands
-    )
+    place = _Place(relationship.target, relationship.target, alias, QualifiedName("", alias), depth, parent.expands)
     shape = _shape_of(draft, relationship)
     plan, hoisted = _freeze(context, draft, place, shape)
     lateral = lateral_name(relationship, draft.target_name, depth, [one.lateral for one in siblings])
-    order, extra = plan.order, ()
+    order, extra = order_of_spread(plan) if shape is Shape.SPREAD_MANY else ((), ())
     if shape is Shape.SPREAD_MANY:
-        order, extra = order_of_spread(plan)
         plan = replace(plan, order=())
     embed = Embed(
         plan=plan,
@@ -259,7 +252,7 @@ def _freeze_embed(
         joins=join_conditions(relationship, Lateral(parent.called, alias)),
         is_hidden=not shape.is_spread and _shows_nothing(draft),
         spread_select=spread_columns(plan) if shape.is_spread else (),
-        spread_order=order if shape is Shape.SPREAD_MANY else (),
+        spread_order=order,
         extra_select=extra,
     )
     return embed, hoisted
@@ -331,9 +324,7 @@ def _automatic_alias(planned: PlannedField) -> str | None:
     return planned.name if planned.transform is not None else None
 
 
-def _plan_condition(
-    schema: Schema, table: QualifiedName, one: Condition, embeds: Sequence[Embed]
-) -> PlannedCondition:
+def _plan_condition(schema: Schema, table: QualifiedName, one: Condition, embeds: Sequence[Embed]) -> PlannedCondition:
     if isinstance(one, Logic):
         children = tuple(_plan_condition(schema, table, child, embeds) for child in one.children)
         return PlannedLogic(one.operator, children, one.negated)
@@ -366,7 +357,4 @@ def _plan_order(schema: Schema, table: QualifiedName, one: OrderTerm, embeds: Se
             details=f"'{table.name}' and '{embed.name}' do not form a many-to-one or one-to-one relationship",
             name=embed.name,
         )
-    return PlannedOrder(
-        PlannedField(one.field.name, one.field.path), embed.lateral, one.direction, one.nulls
-    )
-
+    return PlannedOrder(PlannedField(one.field.name, one.field.path), embed.lateral, one.direction, one.nulls)

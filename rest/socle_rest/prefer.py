@@ -69,9 +69,7 @@ def parse_preferences(headers: Iterable[str], *, allow_transaction: bool) -> Pre
     invalid: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
-        if equals and name in {"timezone", "max-affected"}:
-            found.setdefault(name, value)
-        elif value in _VALUES.get(name, ()):
+        if (equals and name in {"timezone", "max-affected"}) or value in _VALUES.get(name, ()):
             found.setdefault(name, value)
         else:
             invalid.append(word)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from socle_rest.fields import PlannedField
-    from socle_rest.query import Filter
+    from socle_rest.query_values import Filter
     from socle_rest.ranges import Range
     from socle_rest.schema import AnyRelationship, QualifiedName
 

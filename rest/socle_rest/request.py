@@ -11,7 +11,8 @@ from socle_rest.errors import Code, RestError
 from socle_rest.media import JSON, MediaType, parse_accept, parse_media_type
 from socle_rest.payload import Payload, parse_payload
 from socle_rest.prefer import Preferences, parse_preferences
-from socle_rest.query import Query, parse_query, split_pairs
+from socle_rest.query import parse_query, split_pairs
+from socle_rest.query_values import Query
 from socle_rest.ranges import EVERYTHING, Range, parse_range_header, top_level_range
 from socle_rest.schema import QualifiedName
 
@@ -225,4 +226,3 @@ def _payload_of(
     columns = None if action is Action.UPSERT else query.columns
     payload = parse_payload(body, content_type, columns, is_call=action is Action.CALL)
     return payload, payload.keys
-

@@ -238,4 +238,3 @@ def _header(item: object) -> Header:
         if isinstance(value, str) and _header_name(name) and not re.search(r"[\r\n\0]", value):
             return name.lower().encode(), value.encode()
     raise RestError(Code.RESPONSE_HEADERS)
-

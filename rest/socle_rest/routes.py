@@ -118,7 +118,7 @@ class RestService:
             if serving.schema is None:
                 raise RestError(Code.NO_SCHEMA)
             return await self._serve(serving, serving.schema, identity, scope, receive, timer)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever happens is answered
             failure = failure_of(error, authenticated=authenticated)
             if failure.code == Code.INTERNAL:
                 self._resources.observe(
@@ -300,7 +300,9 @@ def _legacy_warning(names: tuple[tuple[str, str], ...]) -> list[Header]:
 
 
 def _encoded(response: WireResponse) -> tuple[Header, ...]:
-    return tuple((name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.headers)
+    return tuple(
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in response.headers
+    )
 
 
 async def _send(send: Send, response: Response, extra: tuple[Header, ...] = ()) -> None:

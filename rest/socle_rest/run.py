@@ -194,5 +194,3 @@ def _with_estimate(request: ApiRequest, counted: int | None, result: Result, max
     if counted is not None and (max_rows is None or counted > max_rows):
         return max(counted, estimate)
     return counted
-
-

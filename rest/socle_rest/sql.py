@@ -1,7 +1,8 @@
-"""Plan → Statement: one row with the total, the page's rows, the body and what the transaction set (contract rest.md §17).
+"""Plan → Statement: one row with the total, the page's rows, the body and what the transaction set.
 
 The row's columns, by position: total (or NULL), rows, for writes the parts of Location, then body, `response.headers`,
-`response.status`, and for writes the number of new rows. PostgreSQL builds the body, so the server only passes bytes on.
+`response.status`, and for writes the number of new rows. PostgreSQL builds the body, so the server only passes bytes
+on (contract rest.md §17).
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from socle_rest.negotiate import Handler
     from socle_rest.plan import DatabasePlan
     from socle_rest.prefer import Preferences
-    from socle_rest.ranges import Range
     from socle_rest.request import ApiRequest
     from socle_rest.schema import Function
     from socle_rest.statement import Statement

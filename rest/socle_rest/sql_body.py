@@ -1,4 +1,7 @@
-"""The JSON body as rows: one parameter, typed by PostgreSQL's json_to_record and json_to_recordset (contract rest.md §8)."""
+"""The JSON body as rows (contract rest.md §8).
+
+It is one parameter, and PostgreSQL's json_to_record and json_to_recordset do the typing.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ def body_rows_sql(
     if applies_defaults:
         defaults = _defaults_sql(columns)
         merged = (
-            f"(SELECT {defaults} || pgrst_payload.json_data AS val)"
+            f"(SELECT {defaults} || {source} AS val)"
             if is_object
-            else f"(SELECT jsonb_agg({defaults} || elem) AS val FROM jsonb_array_elements(pgrst_payload.json_data) elem)"
+            else f"(SELECT jsonb_agg({defaults} || elem) AS val FROM jsonb_array_elements({source}) elem)"
         )
         payload += f", LATERAL {merged} pgrst_defaults"
         source = "pgrst_defaults.val"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from socle_rest.plan_call import JsonArguments, TextArguments, WholeBody
 from socle_rest.fields import PlannedField
-from socle_rest.query import array_literal
+from socle_rest.plan_call import JsonArguments, TextArguments, WholeBody
+from socle_rest.query_filter import array_literal
 from socle_rest.schema import QualifiedName
 from socle_rest.sql_body import body_rows_sql
 from socle_rest.statement import BODY, column_of, ident, qualified

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from socle_rest.fields import PlannedField
-    from socle_rest.query import JsonStep
+    from socle_rest.query_values import JsonStep
     from socle_rest.readplan import PlannedCondition, PlannedOrder
     from socle_rest.schema import QualifiedName
     from socle_rest.statement import Writer
@@ -66,9 +66,6 @@ def path_sql(write: Writer, path: Iterable[JsonStep]) -> str:
 
 def _language(write: Writer, language: str | None) -> str:
     return "" if language is None else f"{write.param(language)}, "
-
-
-NullTest = "Callable[[EmbedIsNull], str]"
 
 
 def condition_sql(

@@ -1,4 +1,4 @@
-"""ReadPlan → SELECT with its embeds as lateral subqueries, and the query that counts its rows (contract rest.md §17)."""
+"""ReadPlan → SELECT with its embeds as lateral subqueries, and the query that counts its rows (contract §17)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from socle_rest.sql_filter import condition_sql, field_sql, null_test, order_sql
 from socle_rest.statement import FIXED, LIMIT, OFFSET, column_of, ident, qualified, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from socle_rest.ranges import Range
     from socle_rest.readplan import Embed, EmbedIsNull, JoinCondition, PlannedSelect, ReadPlan, SpreadColumn
@@ -167,9 +167,8 @@ def _group_sql(write: Writer, table: QualifiedName, plan: ReadPlan) -> str:
     terms = [_group_term(write, table, one) for one in plan.select if one.aggregate is None]
     for embed in plan.embeds:
         if embed.shape.is_spread:
-            terms.extend(
-                [column_of(QualifiedName("", embed.lateral), one.name) for one in embed.spread_select if not one.aggregate]
-            )
+            owner = QualifiedName("", embed.lateral)
+            terms.extend([column_of(owner, one.name) for one in embed.spread_select if one.aggregate is None])
         elif not embed.is_hidden:
             terms.append(ident(embed.name))
     return f" GROUP BY {', '.join(terms)}" if terms else ""
@@ -205,8 +204,3 @@ def count_sql(write: Writer, plan: ReadPlan, embed: Embed | None = None) -> str:
     parts.extend([f"EXISTS ({count_sql(write, one.plan, one)})" for one in plan.embeds if one.is_inner])
     where = f" WHERE {' AND '.join(parts)}" if parts else ""
     return f"SELECT 1 FROM {_from_sql(plan, embed)}{where}"
-
-
-def names_of(columns: Sequence[PlannedSelect]) -> list[str]:
-    """The names a select list reads, as they are in the relation."""
-    return [one.field.name for one in columns]
