@@ -209,15 +209,27 @@ class DiskBlobs:
         _sync_folder(self._uploads)
 
     async def write_part(
-        self, key: str, upload: str, number: int, chunks: AsyncIterable[bytes], *, hashers: Sequence[Hasher] = ()
+        self,
+        key: str,
+        upload: str,
+        number: int,
+        chunks: AsyncIterable[bytes],
+        *,
+        size: int,
+        hashers: Sequence[Hasher] = (),
     ) -> PartInfo:
         self._path(key)
         folder = await self.in_thread(lambda: self._upload(upload))
-        digest = Digest(hashers)
-        writing = _Writing(self, None, digest)
+        writing = _Writing(self, None, Digest(hashers))
         try:
+            received = 0
             async for chunk in chunks:
+                received += len(chunk)
+                if received > size:
+                    break
                 await writing.write(chunk)
+            if received != size:
+                raise BlobStoreError(f"a part of {size} bytes came as {received}")
             return await writing.commit_part(folder, number)
         finally:
             await writing.abandon()
@@ -225,8 +237,10 @@ class DiskBlobs:
     async def copy_part(
         self, key: str, upload: str, number: int, source: str, start: int = 0, end: int | None = None
     ) -> PartInfo:
+        if end is None:
+            end = (await self.head(source)).size
         async with contextlib.aclosing(self.read(source, start, end)) as chunks:
-            return await self.write_part(key, upload, number, chunks)
+            return await self.write_part(key, upload, number, chunks, size=end - start)
 
     async def parts(self, key: str, upload: str) -> list[PartInfo]:
         self._path(key)

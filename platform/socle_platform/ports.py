@@ -195,9 +195,19 @@ class BlobStore(Protocol):
         ...
 
     async def write_part(
-        self, key: str, upload: str, number: int, chunks: AsyncIterable[bytes], *, hashers: Sequence[Hasher] = ()
+        self,
+        key: str,
+        upload: str,
+        number: int,
+        chunks: AsyncIterable[bytes],
+        *,
+        size: int,
+        hashers: Sequence[Hasher] = (),
     ) -> PartInfo:
-        """Stores one part durably; the same number again replaces it. Raises BlobNotFound for an unknown upload."""
+        """Stores one part of exactly `size` bytes durably; the same number again replaces it.
+
+        Raises BlobNotFound for an unknown upload, BlobStoreError when the chunks are more or fewer bytes.
+        """
         ...
 
     async def copy_part(
