@@ -1,0 +1,64 @@
+"""uvicorn as a part of ours: on a socket that is bound already, without its signal handlers, awaitable when ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Generator
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    import socket
+
+    from socle_platform.http import ASGIApp
+
+GRACE_SECONDS = 10
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers: whoever runs it has an order of going down."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="none",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                backlog=2048,
+            )
+        )
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    @property
+    def accepts(self) -> bool:
+        """Whether new requests are taken."""
+        return self.started and not self.should_exit
+
+
+@contextlib.asynccontextmanager
+async def running(app: ASGIApp, listener: socket.socket) -> AsyncGenerator[HttpServer]:
+    """A server on `listener` until the block ends; then the requests in flight finish."""
+    server = HttpServer(app)
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    await server.ready.wait()
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        await task
