@@ -24,7 +24,7 @@ SECRET_KEY = "test-secret-key"
 
 @dataclass(frozen=True, slots=True)
 class Seaweed:
-    """A started gateway. Buckets are created on first use."""
+    """A started gateway. It creates a bucket when something is put into it."""
 
     endpoint: str
 
@@ -36,16 +36,6 @@ class Seaweed:
             access_key=ACCESS_KEY,
             secret_key=SECRET_KEY,
         )
-
-    async def make_bucket(self, bucket: str) -> None:
-        """Creates it if it is not there."""
-        from typing import Any
-
-        import aioboto3  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs] (it has none)
-
-        session: Any = aioboto3.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY)
-        async with session.client("s3", endpoint_url=self.endpoint, region_name="us-east-1") as client:
-            await client.create_bucket(Bucket=bucket)
 
 
 @contextmanager
