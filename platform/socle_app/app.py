@@ -1,0 +1,103 @@
+"""The composition root: services are built, given their ports, and mounted behind the gateway. Nobody imports this."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING
+
+from socle_auth import routes as auth_routes
+from socle_auth.errors import render_error as render_auth_error
+from socle_platform.config.postgrest_file import load_environment
+from socle_platform.config.reader import Reader
+from socle_platform.config.rest import load_rest
+from socle_platform.db import DatabaseUnavailable
+from socle_platform.errors import WireResponse
+from socle_platform.http import Gateway, GatewayPolicy, Mount, json_response, send_response
+from socle_platform.pgwire.dsn import parse_dsn
+from socle_rest import routes as rest_routes
+from socle_rest.errors import render_error as render_rest_error
+from socle_rest.login import connector
+from socle_rest.reload import Live
+from socle_storage import routes as storage_routes
+from socle_storage.errors import render as render_storage_error
+
+if TYPE_CHECKING:
+    from socle_app.observers import Metrics
+    from socle_platform.config.rest import RestSettings
+    from socle_platform.config.settings import Settings
+    from socle_platform.http import ASGIApp, Receive, Scope, Send
+    from socle_platform.ports import Resources
+
+AUTH_OPEN_PATHS = ("/verify", "/callback", "/authorize", "/sso", "/.well-known", "/oauth", "/health", "/settings")
+"""Below /auth/v1: links in mails, provider callbacks and discovery, which a browser opens without a key."""
+
+
+@contextlib.asynccontextmanager
+async def furnish(
+    settings: Settings, environ: Mapping[str, str], api_dsn: str, resources: Resources, metrics: Metrics
+) -> AsyncIterator[ASGIApp]:
+    """The whole platform as one ASGI application, with its background work, until the block ends.
+
+    Nothing else in the code base imports a service. `environ` is what the settings were read from: settings that the
+    database keeps (`ALTER ROLE authenticator SET pgrst.…`) go over it at each reload.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        live = _live_rest(settings.rest, environ, api_dsn, resources)
+        stack.push_async_callback(live.close)
+        await live.start()
+        auth = auth_routes.build(settings.auth, resources)
+        storage = storage_routes.build(settings.storage, resources)
+        rest = rest_routes.build(settings.rest, resources, live)
+        mounts = (
+            Mount("/rest/v1", "rest", rest, render_rest_error, body_limit=settings.gateway.body_limit),
+            Mount("/auth/v1", "auth", auth, _render_auth_error, open_paths=AUTH_OPEN_PATHS),
+            Mount("/storage/v1", "storage", storage, render_storage_error, checks_key=False),
+        )
+        policy = GatewayPolicy(settings.gateway.require_apikey, settings.gateway.trusted_proxies)
+        yield Gateway(mounts, resources.keyring, policy, resources.observe, _Front(resources, metrics))
+
+
+def _live_rest(settings: RestSettings, environ: Mapping[str, str], api_dsn: str, resources: Resources) -> Live:
+    def reread(stored: Mapping[str, str]) -> RestSettings:
+        read = Reader(load_environment(environ, in_database=stored))
+        fresh = load_rest(read)
+        read.finish()
+        return fresh
+
+    connect = connector(parse_dsn(api_dsn), application_name="socle rest schema")
+    return Live(settings, resources.keyring, connect, reread=reread, observe=resources.observe)
+
+
+def _render_auth_error(error: Exception) -> WireResponse:
+    return render_auth_error(error, None)
+
+
+class _Front:
+    """What is no service: `/health`, `/metrics`, and the 404 for the rest."""
+
+    def __init__(self, resources: Resources, metrics: Metrics) -> None:
+        self._resources = resources
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        await send_response(send, await self._answer(scope["path"]), head=scope["method"] == "HEAD")
+
+    async def _answer(self, path: str) -> WireResponse:
+        if path == "/health":
+            return await self._health()
+        if path == "/metrics":
+            headers = (("content-type", "text/plain; version=0.0.4; charset=utf-8"),)
+            return WireResponse(200, headers, self._metrics.render())
+        return json_response(404, {"message": "no Route matched with those values"})
+
+    async def _health(self) -> WireResponse:
+        try:
+            await self._resources.database.ping()
+        except DatabaseUnavailable:
+            return json_response(503, {"status": "unhealthy", "database": "unreachable"})
+        return json_response(200, {"status": "healthy", "database": "reachable"})

@@ -1,0 +1,34 @@
+"""The command line. Each command family is a module of its own; nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from socle_app.cli import database, develop, doctor, platform, serve
+from socle_app.cli.console import print_problem
+from socle_platform.errors import SocleError
+
+app = typer.Typer(
+    name="socle",
+    help="A whole Supabase-compatible backend in one program, on real PostgreSQL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+platform.register(app)
+database.register(app)
+doctor.register(app)
+develop.register(app)
+app.add_typer(serve.serve, name="serve")
+
+
+def main() -> None:
+    """Runs one command; an error of ours is a sentence on stderr and exit code 1, never a traceback."""
+    try:
+        app()
+    except SocleError as error:
+        print_problem(error)
+        sys.exit(1)

@@ -1,0 +1,210 @@
+"""One platform from first byte to last: PostgreSQL, bootstrap, project, services, HTTP, and the way back down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from socle_app.environment import platform_environment, status_values
+from socle_app.keychain import ensure_keychain
+from socle_app import http_server
+from socle_app.observers import Log, Metrics, configure_logging
+from socle_app.places import Place, locate
+from socle_app.preparation import prepare_database
+from socle_app.source import Source, open_source
+from socle_app.state import Running
+from socle_platform.config.gateway import load_gateway
+from socle_platform.config.keys import load_keys
+from socle_platform.config.reader import Reader
+from socle_platform.config.settings import load
+from socle_platform.errors import SocleError
+from socle_platform.events import Observers
+
+if TYPE_CHECKING:
+    from socle_app.embedded.supervisor import Endpoint
+    from socle_app.keychain import Keychain
+    from socle_app.options import StartOptions
+    from socle_platform.config.gateway import GatewaySettings
+    from socle_platform.http import ASGIApp
+
+_WANTED_SOON = ("socle_app.app", "socle_app.resources", "uvicorn.protocols.http.httptools_impl")
+
+
+class AddressTaken(SocleError):
+    """The API's port is in use."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.hint = "Choose another with --port, or stop what listens there (`socle status` tells whether it is ours)."
+        super().__init__(f"{host}:{port} is in use by another program")
+
+
+class AddressUnusable(SocleError):
+    """The API's address cannot be listened on."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        self.hint = "Choose an address of this machine with --host, and a port above 1023 unless you are root."
+        super().__init__(f"Cannot listen on {host}:{port}: {reason}")
+
+
+class AlreadyServing(SocleError):
+    """This project is being served already."""
+
+    def __init__(self, running: Running) -> None:
+        self.hint = "Use it (`socle status`), or end it with `socle stop`."
+        super().__init__(f"This project is already running as process {running.pid} at {running.values['API_URL']}")
+
+
+def serve(options: StartOptions) -> None:
+    """Runs the platform in the foreground until SIGINT or SIGTERM. Raises SocleError when it cannot start."""
+    import uvloop
+
+    configure_logging(level="debug" if options.verbose else "info", json_lines=options.json)
+    uvloop.run(_serve(options))
+
+
+async def _serve(options: StartOptions) -> None:
+    started = time.monotonic()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    async with open_platform(options) as platform:
+        await platform.serve(options, started, stopping)
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A platform that is up but for its HTTP port."""
+
+    app: ASGIApp
+    listener: socket.socket
+    place: Place
+    running: Running
+    notes: tuple[str, ...]
+
+    async def serve(self, options: StartOptions, started: float, stopping: asyncio.Event) -> None:
+        """Answers requests until `stopping` is set, then lets those in flight finish."""
+        async with http_server.running(self.app, self.listener):
+            self.place.state.write_running(self.running)
+            try:
+                self._announce(options, time.monotonic() - started)
+                await stopping.wait()
+            finally:
+                self.place.state.forget_running()
+
+    def _announce(self, options: StartOptions, seconds: float) -> None:
+        if options.json:
+            sys.stdout.write(json.dumps(dict(self.running.values)) + "\n")
+            sys.stdout.flush()
+            return
+        from socle_app.banner import ready_banner
+        from socle_app.cli.console import out
+
+        out.print(ready_banner(self.running, seconds, self.notes))
+
+
+@contextlib.asynccontextmanager
+async def open_platform(options: StartOptions) -> AsyncIterator[Platform]:
+    """Everything up to the HTTP port, taken down again at the end in reverse order."""
+    place = locate(options.project, options.state)
+    place.state.ensure()
+    if (running := place.state.read_running()) is not None:
+        raise AlreadyServing(running)
+    given = _given(place, options)
+    gateway, keychain = _own_address_and_keys(place, given)
+    observe = Observers(Log(), metrics := Metrics())
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(gateway))
+        gateway = replace(gateway, port=listener.getsockname()[1])
+        imports = asyncio.create_task(asyncio.to_thread(_import_services))
+        source = await stack.enter_async_context(open_source(given, options, place.state, observe))
+        notes = await prepare_database(source, place, observe)
+        await imports
+        environ = platform_environment(given, gateway, keychain, place.state)
+        app = await stack.enter_async_context(_furnished(environ, source, gateway, keychain, observe, metrics))
+        running = _describe(place, source.endpoint, status_values(gateway, keychain, source.public_url))
+        yield Platform(app, listener, place, running, notes)
+
+
+@contextlib.asynccontextmanager
+async def _furnished(
+    environ: Mapping[str, str],
+    source: Source,
+    gateway: GatewaySettings,
+    keychain: Keychain,
+    observe: Observers,
+    metrics: Metrics,
+) -> AsyncIterator[ASGIApp]:
+    """The services on that database until the block ends."""
+    from socle_app.app import furnish
+    from socle_app.resources import open_resources
+
+    settings = replace(load(environ), gateway=gateway, keys=keychain.settings)
+    async with (
+        open_resources(settings, environ, source, keychain, observe) as resources,
+        furnish(settings, environ, source.api_dsn, resources, metrics) as app,
+    ):
+        yield app
+
+
+def _given(place: Place, options: StartOptions) -> dict[str, str]:
+    """What the project, its files and the process environment say, with the command line on top."""
+    chosen = {"SOCLE_HOST": options.host, "SOCLE_PORT": options.port}
+    return {
+        **place.project.environment(os.environ),
+        **{name: str(value) for name, value in chosen.items() if value is not None},
+    }
+
+
+def _own_address_and_keys(place: Place, given: Mapping[str, str]) -> tuple[GatewaySettings, Keychain]:
+    read = Reader(given)
+    gateway, keys = load_gateway(read), load_keys(read)
+    read.finish()
+    return gateway, ensure_keychain(keys, given, place.state, loopback=gateway.is_loopback)
+
+
+def _listen(gateway: GatewaySettings) -> socket.socket:
+    """The API's listening socket, taken before anything slow. Raises AddressTaken."""
+    family = socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((gateway.host, gateway.port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressTaken(gateway.host, gateway.port) from None
+        raise AddressUnusable(gateway.host, gateway.port, error.strerror or str(error)) from None
+    listener.set_inheritable(False)
+    return listener
+
+
+def _import_services() -> None:
+    """Imports what the app needs while PostgreSQL starts: both take about as long."""
+    for name in _WANTED_SOON:
+        importlib.import_module(name)
+
+
+def _describe(place: Place, endpoint: Endpoint | None, values: Mapping[str, str]) -> Running:
+    return Running(
+        pid=os.getpid(),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        project=str(place.project.root),
+        values=values,
+        database_pid=endpoint.pid if endpoint else None,
+        data_dir=str(endpoint.data_dir) if endpoint else None,
+        socket_dir=str(endpoint.socket_dir) if endpoint else None,
+        run_as=endpoint.run_as if endpoint else None,
+    )

@@ -1,0 +1,63 @@
+"""Brings a database to where the services can start: the platform's schema, the project's, its policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from socle_platform.events import Noted
+from socle_platform.migrate import ensure_platform
+from socle_platform.migrate.history import plan_push, push
+from socle_platform.migrate.policies import apply_policies
+
+if TYPE_CHECKING:
+    from socle_app.places import Place
+    from socle_app.source import Source
+    from socle_platform.events import Observe
+
+
+async def prepare_database(source: Source, place: Place, observe: Observe) -> tuple[str, ...]:
+    """Applies what is missing and returns what a person should know.
+
+    The built-in project is brought up to date at every start. A project of one's own is applied, roles and seeds
+    included, at its first start; later ones only tell what is pending, as the official stack has it. A first start that
+    was interrupted goes on where it stopped. Raises the errors of `socle_platform.migrate`.
+    """
+
+    def tell(text: str) -> None:
+        observe(Noted("migrate", "info", text))
+
+    report = await ensure_platform(source.admin_dsn, passwords=source.passwords, progress=tell)
+    notes = list(report.warnings)
+    if place.project.built_in or not place.state.project_file.exists():
+        await apply_project(source.operator_dsn, place, tell)
+        place.state.project_file.write_text(place.project.name + "\n", encoding="utf-8")
+    else:
+        notes += await _pending(source.operator_dsn, place)
+    return (*notes, *place.project.warnings({}))
+
+
+async def apply_project(dsn: str, place: Place, tell: Callable[[str], None]) -> None:
+    """Roles, migrations, seeds and policies of the project, as far as they are not applied yet."""
+    project = place.project
+    await push(
+        dsn,
+        project.migrations(),
+        seeds=project.seeds(),
+        roles=project.roles_file(),
+        include_seed=True,
+        include_roles=True,
+        progress=tell,
+    )
+    if files := project.policies():
+        report = await apply_policies(dsn, files)
+        if not report.is_unchanged:
+            tell(report.render())
+
+
+async def _pending(dsn: str, place: Place) -> list[str]:
+    plan = await plan_push(dsn, place.project.migrations(), include_all=True)
+    if not plan.migrations:
+        return []
+    names = ", ".join(migration.title for migration in plan.migrations)
+    return [f"{len(plan.migrations)} migrations are pending ({names}): apply them with `socle db push`"]
