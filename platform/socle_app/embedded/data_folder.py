@@ -48,15 +48,15 @@ def verify_data(data_dir: Path, tree: ServerTree, account: Account) -> bool:
     """Whether there is a database to start. Raises ForeignMajor, NotDataFolder, DataOfAnother."""
     if not data_dir.is_dir():
         return False
-    owner = data_dir.stat().st_uid
-    if owner != account.uid:
-        raise DataOfAnother(data_dir, owner_name(owner), account.name)
-    version = data_dir / "PG_VERSION"
-    if not version.exists():
+    owner, version = data_dir.stat().st_uid, data_dir / "PG_VERSION"
+    readable = account.switched or owner == account.uid
+    if readable and not version.exists():
         if any(data_dir.iterdir()):
             raise NotDataFolder(data_dir)
         data_dir.rmdir()
         return False
+    if owner != account.uid:
+        raise DataOfAnother(data_dir, owner_name(owner), account.name)
     found = version.read_text().strip()
     if found != tree.major:
         raise ForeignMajor(data_dir, found, tree.major)
