@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from socle_auth import wire
 from socle_auth.errors import AuthError, ErrorCode, failure
 from socle_platform.errors import SocleError
 
@@ -37,10 +38,9 @@ async def check(service: AuthService, call: Call) -> None:
             body=urlencode(form).encode(),
             timeout=settings.timeout,
         )
-        verdict = json.loads(answer.body)
+        verdict = wire.as_object(json.loads(answer.body)) or {}
     except (SocleError, ValueError) as error:
         raise failure("captcha verification process failed", error) from error
-    if not isinstance(verdict, dict) or verdict.get("success") is not True:
-        codes = verdict.get("error-codes") if isinstance(verdict, dict) else None
-        reasons = ", ".join(str(code) for code in codes) if isinstance(codes, list) else ""
+    if verdict.get("success") is not True:
+        reasons = ", ".join(str(code) for code in wire.as_list(verdict.get("error-codes")) or ())
         raise AuthError(ErrorCode.CAPTCHA_FAILED, f"captcha protection: request disallowed ({reasons})")

@@ -21,11 +21,7 @@ DUPLICATE_PHONE = "A user with this phone number has already been registered"
 
 async def _put_identity(service: AuthService, connection: Connection, user: User, provider: str, address: str) -> bool:
     """The user's own identity carries the proven address; True when it had to be created."""
-    claims = (
-        registration.contact_claims(user.id, email=address, verified=True)
-        if provider == registration.EMAIL
-        else registration.contact_claims(user.id, phone=address, verified=True)
-    )
+    claims = registration.claims_of_address(user.id, provider, address, verified=True)
     found = await identities.find(connection, provider, user.id)
     if found is None:
         await registration.create_identity(service, connection, user, provider, user.id, claims)

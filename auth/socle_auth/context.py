@@ -20,6 +20,7 @@ from socle_platform.events import Noted
 if TYPE_CHECKING:
     from socle_auth.limits import Limits
     from socle_auth.locks import RefreshLocks
+    from socle_auth.oauth.oidc import Issuers
     from socle_auth.passwords import PasswordHasher
     from socle_auth.redirects import RedirectRules
     from socle_auth.store.rows import Session, User
@@ -37,6 +38,7 @@ class AuthService:
     redirects: RedirectRules
     limits: Limits
     refresh_locks: RefreshLocks
+    issuers: Issuers
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
@@ -74,6 +76,13 @@ class Caller:
     @property
     def is_anonymous(self) -> bool:
         return self.claims.get("is_anonymous") is True
+
+    @property
+    def audience(self) -> str:
+        """The token's `aud`, the first one of several; "" without one."""
+        claim = self.claims.get("aud")
+        first = (wire.as_list(claim) or [claim])[0]
+        return first if isinstance(first, str) else ""
 
     @property
     def aal(self) -> str:
@@ -152,10 +161,7 @@ class Call:
         if header := self.headers.get("x-jwt-aud"):
             return header
         if self.caller is not None and self.caller.role not in settings.jwt.admin_roles:
-            audience = self.caller.claims.get("aud")
-            first = audience[0] if isinstance(audience, list) and audience else audience
-            if isinstance(first, str) and first:
-                return first
+            return self.caller.audience or settings.jwt.audience
         return settings.jwt.audience
 
 

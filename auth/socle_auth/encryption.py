@@ -6,6 +6,7 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+from socle_auth.wire import as_object
 from socle_platform.errors import SocleError
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ def _envelope(text: str) -> dict[str, Any] | None:
     if not text.startswith("{"):
         return None
     try:
-        value = json.loads(text)
+        value = as_object(json.loads(text))
     except ValueError:
         return None
-    is_ours = isinstance(value, dict) and value.get("alg") == _ALGORITHM and value.get("key_id") and value.get("data")
-    return value if is_ours else None
+    if value is None or value.get("alg") != _ALGORITHM or not value.get("key_id") or not value.get("data"):
+        return None
+    return value
 
 
 def _row_key(key: str, row_id: str) -> bytes:

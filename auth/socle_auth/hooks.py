@@ -62,14 +62,14 @@ async def _ask(
     else:
         async with service.connect() as own:
             answer = await hook_functions.call(own, schema, function, payload)
-    return answer if isinstance(answer, dict) else {}
+    return wire.as_object(answer) or {}
 
 
 def _raise_rejection(answer: dict[str, Any]) -> None:
-    error = answer.get("error")
-    if not isinstance(error, dict) or not error.get("message"):
+    error = wire.as_object(answer.get("error"))
+    if error is None or not error.get("message"):
         return
-    status = error.get("http_code")
+    status: object = error.get("http_code")
     raise AuthError(None, str(error["message"]), status if isinstance(status, int) and 400 <= status < 600 else 500)
 
 

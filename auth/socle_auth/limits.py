@@ -31,6 +31,10 @@ PASSKEY = "passkey"
 CLIENT_REGISTRATION = "client_registration"
 EMAIL_SENT = "email_sent"
 SMS_SENT = "sms_sent"
+CODE_ATTEMPTS = "code_attempts"
+
+WRONG_CODES = 10
+"""How many wrong tries a code survives (§9, «OTP guessing»)."""
 
 _MOST_KEYS = 100_000
 
@@ -49,6 +53,8 @@ def rule_of(bucket: str, rates: RateLimitSettings) -> BucketRule:
         return _rule(rates.anonymous_users, 3600.0, rates.anonymous_users)
     if bucket in (FACTOR_CHALLENGE, FACTOR_VERIFY):
         return _rule(rates.mfa, 60.0)
+    if bucket == CODE_ATTEMPTS:
+        return BucketRule(WRONG_CODES, 86400.0)
     if bucket in (EMAIL_SENT, SMS_SENT):
         rate = rates.email_sent if bucket == EMAIL_SENT else rates.sms_sent
         interval = rate.seconds if rate.burst else rate.seconds / rate.events if rate.events else rate.seconds

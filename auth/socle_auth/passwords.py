@@ -225,7 +225,11 @@ async def hash_for(service: AuthService, user_id: str, password: str) -> str:
     """What to store as `encrypted_password`; call it outside any transaction. "" for no password."""
     if not password:
         return ""
-    hashed = await service.hasher.hash(password)
+    return seal_hash(service, user_id, await service.hasher.hash(password))
+
+
+def seal_hash(service: AuthService, user_id: str, hashed: str) -> str:
+    """A hash as it is stored: sealed where encryption is on."""
     return encryption.seal(service.settings.security.encryption, user_id, hashed, service.random_bytes)
 
 

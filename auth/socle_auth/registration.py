@@ -68,7 +68,14 @@ async def tell_after(service: AuthService, call: Call, user: User) -> None:
         raise failure("Error invoking hook", error) from error
 
 
-async def insert_user(service: AuthService, connection: Connection, new: NewUser, role: str | None = None) -> User:
+async def insert_user(
+    service: AuthService,
+    connection: Connection,
+    new: NewUser,
+    role: str | None = None,
+    *,
+    message: str = "Database error saving new user",
+) -> User:
     """The new row after the project's triggers. Raises AlreadyRegistered, or 500 with what a trigger raised."""
     chosen = service.settings.jwt.default_role if role is None else role
     try:
@@ -83,7 +90,7 @@ async def insert_user(service: AuthService, connection: Connection, new: NewUser
             + (f" ({error.context})" if error.context else "")
             + "; look at the triggers on auth.users: they run as supabase_auth_admin",
         )
-        raise failure("Database error saving new user", error) from error
+        raise failure(message, error) from error
     except LookupError as error:
         raise failure("Database error loading user after sign-up", error) from error
 
@@ -96,6 +103,13 @@ def contact_claims(user_id: str, *, email: str = "", phone: str = "", verified: 
     if phone:
         claims["phone"] = phone
     return {**claims, "email_verified": verified and bool(email), "phone_verified": verified and bool(phone)}
+
+
+def claims_of_address(user_id: str, provider: str, address: str, *, verified: bool = False) -> dict[str, Any]:
+    """contact_claims for an identity of `provider`, email or phone."""
+    if provider == EMAIL:
+        return contact_claims(user_id, email=address, verified=verified)
+    return contact_claims(user_id, phone=address, verified=verified)
 
 
 async def create_identity(

@@ -19,6 +19,8 @@ from socle_auth.context import AuthRoute, AuthService, Call
 from socle_auth.errors import API_VERSION_HEADER, AuthError, ErrorCode, as_auth_error, render_error
 from socle_auth.limits import Limits
 from socle_auth.locks import RefreshLocks
+from socle_auth.oauth.oidc import Issuers
+from socle_auth.oauth.providers import outgoing_of
 from socle_auth.passwords import PasswordHasher
 from socle_auth.redirects import BadPattern, RedirectRules
 from socle_platform.config.reader import ConfigError
@@ -39,14 +41,38 @@ BODY_LIMIT = 1 << 20
 def _modules() -> Iterable[ModuleType]:
     """The use cases that have routes; a new one is added here."""
     from socle_auth import (
+        admin_audit,
+        admin_users,
+        generate_link,
+        invite,
         logout,
+        otp,
         public,
+        reauthenticate,
+        recover,
+        resend,
         signup,
         token_grants,
         user,
+        verify,
     )
 
-    return (logout, public, signup, token_grants, user)
+    return (
+        admin_audit,
+        admin_users,
+        generate_link,
+        invite,
+        logout,
+        otp,
+        public,
+        reauthenticate,
+        recover,
+        resend,
+        signup,
+        token_grants,
+        user,
+        verify,
+    )
 
 
 def all_routes() -> list[AuthRoute]:
@@ -70,6 +96,9 @@ def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
         redirects=rules,
         limits=Limits(settings.rates, lambda: resources.clock.now().timestamp()),
         refresh_locks=RefreshLocks(),
+        issuers=Issuers(
+            outgoing_of(resources), lambda: resources.clock.now().timestamp(), settings.external.oidc_cache
+        ),
         networks=networks,
     )
 

@@ -103,8 +103,11 @@ async def parse_signup(service: AuthService, call: Call, body: Body) -> SignupRe
     )
 
 
-async def register(service: AuthService, call: Call, request: SignupRequest) -> Registered:
-    """Creates the user or finds the one who has the address; sends what confirms it, or lets the user in at once."""
+async def register(service: AuthService, call: Call, request: SignupRequest, *, lets_in: bool = True) -> Registered:
+    """Creates the user or finds the one who has the address; sends what confirms it, or lets the user in at once.
+
+    `lets_in` False makes no session where confirmation is automatic: a code will be sent instead.
+    """
     async with service.connect() as connection:
         existing = await _find_existing(service, connection, request)
     new = None
@@ -115,14 +118,14 @@ async def register(service: AuthService, call: Call, request: SignupRequest) -> 
         # the same work as for a new user, so that time does not tell who is registered
         await service.hasher.verify_nobody(request.password)
     try:
-        registered = await _register(service, call, request, existing, new)
+        registered = await _register(service, call, request, existing, new, lets_in=lets_in)
     except AlreadyRegistered:
         async with service.connect() as connection:
             existing = await _find_existing(service, connection, request)
         if existing is None:
             raise failure("Database error saving new user") from None
-        registered = await _register(service, call, request, existing, None)
-    if registered.session is None and not registered.repeated:
+        registered = await _register(service, call, request, existing, None, lets_in=lets_in)
+    if not registered.repeated and not _autoconfirms(service, request):
         await registration.tell_after(service, call, registered.user)
     return registered
 
@@ -148,7 +151,13 @@ async def _new_user(service: AuthService, request: SignupRequest) -> NewUser:
 
 
 async def _register(
-    service: AuthService, call: Call, request: SignupRequest, existing: User | None, new: NewUser | None
+    service: AuthService,
+    call: Call,
+    request: SignupRequest,
+    existing: User | None,
+    new: NewUser | None,
+    *,
+    lets_in: bool,
 ) -> Registered:
     if existing is not None and _is_confirmed(existing, request):
         async with service.connect() as connection:
@@ -165,7 +174,8 @@ async def _register(
         user = await _ensure_identity(service, connection, user, request)
         if _autoconfirms(service, request):
             user = await _confirm(service, connection, call, user, request)
-            return Registered(user, await _let_in(service, connection, call, user, request))
+            session = await _let_in(service, connection, call, user, request) if lets_in else None
+            return Registered(user, session)
         return Registered(await _send_confirmation(service, connection, call, user, request))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from socle_auth import hooks
 from socle_auth.errors import AuthError
+from socle_auth.wire import as_list, as_object
 
 if TYPE_CHECKING:
     from socle_auth.context import AuthService, Call
@@ -109,16 +110,17 @@ _TYPED: Mapping[str, tuple[type, ...]] = {
 _TYPE_NAMES = {str: "string", list: "array", int: "integer", dict: "object", bool: "boolean"}
 
 
-def check_claims(claims: object) -> dict[str, Any]:
+def check_claims(answer: object) -> dict[str, Any]:
     """The claims of the custom-access-token hook, complete and of the right types; else 500 with the list of faults."""
-    if not isinstance(claims, dict):
+    claims = as_object(answer)
+    if claims is None:
         raise AuthError(None, "output claims field is missing", 500)
     faults = [f"- (root): {name} is required" for name in _REQUIRED if name not in claims]
     for name, types in {**_REQUIRED, **_TYPED}.items():
-        value = claims.get(name)
+        value: object = claims.get(name)
         if name in claims and name != "is_anonymous" and (isinstance(value, bool) or not isinstance(value, types)):
             faults.append(f"- {name}: Invalid type. Expected: {'/'.join(_TYPE_NAMES[kind] for kind in types)}")
-    if isinstance(claims.get("amr"), list) and not all(isinstance(item, str | dict) for item in claims["amr"]):
+    if not all(isinstance(item, str | dict) for item in as_list(claims.get("amr")) or ()):
         faults.append("- amr: Must validate at least one schema (anyOf)")
     if faults:
         text = "\n".join(faults)

@@ -30,9 +30,7 @@ _RECOVERY_METHODS = frozenset({"otp", "magiclink", "recovery"})
 
 
 async def get_user(service: AuthService, call: Call) -> WireResponse:
-    audience = call.require_caller().claims.get("aud")
-    first = audience[0] if isinstance(audience, list) and audience else audience
-    if first != call.audience(service.settings):
+    if call.require_caller().audience != call.audience(service.settings):
         raise invalid("Token audience doesn't match request audience")
     return wire.reply(wire.render_user(call.require_user()))
 

@@ -88,6 +88,16 @@ class Body:
         return cast("list[str]", value)
 
 
+def as_object(value: object) -> Json | None:
+    """A JSON object as such, None for anything else."""
+    return cast("Json", value) if isinstance(value, dict) else None
+
+
+def as_list(value: object) -> list[object] | None:
+    """A JSON array as such, None for anything else."""
+    return cast("list[object]", value) if isinstance(value, list) else None
+
+
 def _wrong_type(name: str, wanted: str) -> AuthError:
     return AuthError(ErrorCode.BAD_JSON, f"Could not parse request body as JSON: {name} must be {wanted}")
 

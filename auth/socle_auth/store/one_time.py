@@ -29,7 +29,7 @@ async def put(
 
 
 async def find(connection: Connection, token_hash: str, types: Sequence[str]) -> OneTimeToken | None:
-    """The token of one of these types with this hash."""
+    """The token of one of these types with this hash. Who wants to use it up locks the user's row and looks again."""
     record = await connection.fetchrow(
         f"""select {_COLUMNS} from auth.one_time_tokens
         where token_hash = $1 and token_type = any($2::auth.one_time_token_type[]) limit 1""",

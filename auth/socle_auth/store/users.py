@@ -271,8 +271,9 @@ def _to_column(column: str, value: object) -> object:
 
 async def forget_tokens(connection: Connection, user: User, now: datetime, **changes: object) -> User:
     """Clears every pending code and link of the user, in the row and in one_time_tokens, with other `changes`."""
+    user = await update(connection, user, now, **{**NO_PENDING_TOKENS, **changes})
     await connection.execute("delete from auth.one_time_tokens where user_id = $1", user.id)
-    return await update(connection, user, now, **NO_PENDING_TOKENS, **changes)
+    return user
 
 
 async def delete(connection: Connection, user_id: str) -> bool:

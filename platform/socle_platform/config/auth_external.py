@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from socle_platform.config.reader import Reader
@@ -140,9 +140,9 @@ def load_custom_oauth(read: Reader) -> CustomOAuthSettings:
             value = json.loads(text)
         except ValueError:
             value = None
-        entries: list[Any] = value if isinstance(value, list) else [None]
+        entries = cast("list[object]", value) if isinstance(value, list) else [None]
         if all(isinstance(entry, dict) for entry in entries):
-            declared = entries
+            declared = cast("list[dict[str, Any]]", entries)
         else:
             read.problem("SOCLE_AUTH_CUSTOM_PROVIDERS must be a JSON array of objects")
     return CustomOAuthSettings(

@@ -148,11 +148,11 @@ def _headers(read: Reader, name: str) -> dict[str, tuple[str, ...]]:
         return {}
     result = dict[str, tuple[str, ...]]()
     for header, values in cast("dict[str, Any]", value).items():
-        parts: list[Any] = values if isinstance(values, list) else [values]
+        parts = cast("list[object]", values) if isinstance(values, list) else [values]
         if not all(isinstance(part, str) and "\n" not in part and "\r" not in part for part in (header, *parts)):
             read.problem(f"{name} has a header that is not plain text: {header!r}")
             continue
-        result[header] = tuple(parts)
+        result[header] = tuple(str(part) for part in parts)
     return result
 
 
