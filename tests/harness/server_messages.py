@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from struct import pack
 
 from socle_platform.pgwire.protocol import (
@@ -92,35 +92,43 @@ def _described(event: Event) -> tuple[bytes, bytes]:
             raise AssertionError(event)
 
 
-WELCOME = b"".join(
-    map(
-        say,
-        (
-            Authentication(0, b""),
-            ParameterStatus("server_version", "18.0"),
-            BackendKey(4711, b"\0\0\0\1"),
-            ReadyForQuery("I"),
-        ),
-    )
+WELCOME = (
+    say(Authentication(0, b""))
+    + say(ParameterStatus("server_version", "18.0"))
+    + say(BackendKey(4711, b"\0\0\0\1"))
+    + say(ReadyForQuery("I"))
 )
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def scripted_server(script: Script) -> AsyncIterator[str]:
+async def scripted_server(script: Script) -> AsyncGenerator[str]:
     """A server on loopback that runs `script` for each connection; gives its address as a DSN without TLS."""
 
+    serving: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        try:
             await script(reader, writer)
             await writer.drain()
-        writer.close()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.transport.abort()
+        finally:
+            writer.close()
+            serving.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         yield f"postgresql://someone:secret@127.0.0.1:{port}/somewhere?sslmode=disable"
+        server.close()
+        for task in list(serving):
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 async def read_startup(reader: asyncio.StreamReader) -> bytes:

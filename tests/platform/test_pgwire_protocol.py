@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from struct import pack
 
 import pytest
-from harness.server_messages import message, say
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.server_messages import message, say
 from socle_platform.pgwire import messages
 from socle_platform.pgwire.errors import ProtocolViolation
 from socle_platform.pgwire.protocol import (
@@ -34,7 +35,7 @@ from socle_platform.pgwire.protocol import (
     Signal,
 )
 
-words = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 numbers = st.integers(0, 2**32 - 1)
 shorts = st.integers(-(2**15), 2**15 - 1)
 fields = st.dictionaries(st.sampled_from("SVCMDHPpqWstcdnFLR"), words, max_size=8)
@@ -63,7 +64,7 @@ conversations = st.lists(events, max_size=12)
 
 def portions(data: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @given(conversations, st.lists(st.integers(0, 10_000), max_size=8))
@@ -133,7 +134,7 @@ def test_damage_is_events_or_a_violation(said: list[Event], data: st.DataObject)
 
 
 def test_a_long_fuzz_of_typed_messages_with_wild_bodies() -> None:
-    chance = random.Random(7)
+    chance = random.Random(7)  # noqa: S311 - repeatable on purpose
     kinds = b"RKSZCTtENAGHWdvD123nsIc"
     seen = {"events": 0, "violations": 0}
     for _ in range(20_000):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from socle_platform.pgwire import messages
 from socle_platform.pgwire.codec import BUILT_IN, CATALOGUE_QUERY, FIRST_USER_OID, array_reader, decode_text, encode
-from socle_platform.pgwire.connect import cancel
+from socle_platform.pgwire.connect import stop
 from socle_platform.pgwire.errors import DatabaseError
 from socle_platform.pgwire.wire import Outcome, Statement, Wire, is_stale_statement
 
@@ -201,8 +201,7 @@ class Block:
             wire = self._wire = self._pool.take() or await self._pool.acquire()
         elif wire.busy:
             # The caller gave up an earlier statement and stayed: the server must have stopped it before it hears more.
-            await cancel(wire)
-            await wire.drain()
+            await stop(wire)
         if self._begun and wire.status == "I":
             raise _failed_before()
         fresh, queue = not self._begun, self._queue

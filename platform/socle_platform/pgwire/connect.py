@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import socket
 import ssl
@@ -295,6 +296,23 @@ def _md5(user: str, password: str, salt: bytes) -> bytes:
     return b"md5" + hashlib.md5(inner.encode() + salt, usedforsecurity=False).hexdigest().encode()
 
 
+async def stop(wire: Wire, timeout: float = 5.0) -> None:
+    """Makes a session whose answer nobody awaits free again; ends the session if that takes longer than `timeout`.
+
+    A CancelRequest that overtakes its statement has no effect, so it is repeated.
+    """
+    pause = 0.05
+    try:
+        async with asyncio.timeout(timeout or None):
+            while wire.busy:
+                await cancel(wire, timeout)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(wire.drain(), pause)
+                pause *= 2
+    except TimeoutError:
+        wire.abort()
+
+
 async def cancel(wire: Wire, timeout: float = 5.0) -> None:
     """Asks the server to stop what `wire` runs, and waits until it has taken notice. Never raises for a dead server."""
     address = wire.address
@@ -302,7 +320,7 @@ async def cancel(wire: Wire, timeout: float = 5.0) -> None:
         return
     tls = wire.tls
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout or None):
             mode = "disable" if tls is None else ("require" if tls.mode in ("allow", "prefer") else tls.mode)
             end = _Question()
             await _reach(address, tls or Tls("disable"), mode, end)

@@ -47,4 +47,6 @@ class Inbox:
     def detach(self) -> None:
         """Gives the events back to the wire."""
         self._wire.listener = None
-        self._wire.synchronise()
+        if self._held:
+            self._wire.resume()
+        self._wire.synchronise(list(self._events))

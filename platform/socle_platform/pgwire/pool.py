@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from socle_platform.pgwire import messages
-from socle_platform.pgwire.connect import cancel
+from socle_platform.pgwire.connect import stop
 from socle_platform.pgwire.errors import DatabaseUnavailable, PoolTimeout
 
 if TYPE_CHECKING:
@@ -207,13 +207,7 @@ class Pool:
             self._spawn(self._recover(wire))
 
     async def _recover(self, wire: Wire) -> None:
-        try:
-            async with asyncio.timeout(self._cancel_timeout or None):
-                if wire.busy:
-                    await cancel(wire, self._cancel_timeout)
-                    await wire.drain()
-        except TimeoutError:
-            wire.abort()
+        await stop(wire, self._cancel_timeout)
         if not wire.closed:
             self.release_reset(wire)
 

@@ -245,10 +245,11 @@ class Wire(asyncio.Protocol):
             raise RuntimeError("this database session is busy with another exchange")
         self.busy = True
 
-    def synchronise(self) -> None:
-        """Counts answers from here on."""
+    def synchronise(self, unread: list[Event]) -> None:
+        """Counts answers from here on; `unread` came after the last one."""
         self._answers = self._decoder.ready
         self.busy = False
+        self._read_idle(unread)
 
     def has_news(self) -> bool:
         """Whether something lies unread on an idle session's socket: most likely its end."""
