@@ -1,7 +1,5 @@
 -- What every table of the project relies on.
 
-comment on schema public is 'Dédicaces: products, the contributions of their participants, and what belongs to them.';
-
 create function public.touch_updated_at() returns trigger language plpgsql set search_path = '' as $$
 begin
   new.updated_at := now();

@@ -107,7 +107,7 @@ begin
       or (select rolsuper from pg_catalog.pg_roles where rolname = membership.member);
     if not exists (
       select from pg_catalog.pg_auth_members
-      where roleid = membership.granted::regrole and member = membership.member::regrole
+      where roleid = quote_ident(membership.granted)::regrole and member = quote_ident(membership.member)::regrole
         and admin_option >= membership.with_admin
     ) then
       execute format('grant %I to %I%s', membership.granted, membership.member,
@@ -135,7 +135,7 @@ begin
         and preset.role_name <> 'supabase_admin'
       or exists (
         select from pg_catalog.pg_db_role_setting as s
-        where s.setrole = preset.role_name::regrole and s.setdatabase = 0
+        where s.setrole = quote_ident(preset.role_name)::regrole and s.setdatabase = 0
           and exists (select from unnest(s.setconfig) as entry where split_part(entry, '=', 1) = preset.parameter)
       )
       or not (me.rolsuper or preset.role_name = current_user or pg_has_role(current_user, preset.role_name, 'member'));

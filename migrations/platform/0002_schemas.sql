@@ -47,7 +47,7 @@ begin
   -- An operator that was there before us keeps its settings everywhere but in this database.
   if not exists (
     select from pg_catalog.pg_db_role_setting as s
-    where s.setrole = :'operator'::regrole
+    where s.setrole = quote_ident(:'operator')::regrole
       and s.setdatabase in (0, (select oid from pg_catalog.pg_database where datname = current_database()))
       and exists (select from unnest(s.setconfig) as entry where entry like 'search\_path=%')
   ) then

@@ -69,7 +69,7 @@ async def connect(target: Connect) -> DriverConnection[Any]:
         return await asyncpg.connect(**target)
     except asyncpg.PostgresError as error:
         raise DatabaseUnreachable(f"cannot connect to the database: {error} (SQLSTATE {error.sqlstate})") from error
-    except (OSError, asyncpg.InterfaceError, asyncpg.ClientConfigurationError, TimeoutError) as error:
+    except (OSError, ValueError, asyncpg.InterfaceError) as error:
         raise DatabaseUnreachable(f"cannot connect to the database: {error or type(error).__name__}") from error
 
 
