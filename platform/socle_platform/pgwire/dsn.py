@@ -115,7 +115,7 @@ def parse_dsn(dsn: str, environ: Mapping[str, str] = _NO_ENVIRONMENT) -> Target:
     """
     found = {key: environ[name] for name, key in _ENVIRONMENT.items() if environ.get(name)}
     given = _uri(dsn) if dsn.startswith(_SCHEMES) else _pairs(dsn)
-    if "host" in given or "hostaddr" in given:
+    if given.get("host") or given.get("hostaddr"):
         found.pop("host", None)
         found.pop("hostaddr", None)
     return _target({**found, **{key: value for key, value in given.items() if value}})
