@@ -59,7 +59,7 @@ async def open_source(
         await server.stop()
 
 
-def embedded_source(endpoint: Endpoint, password: str, state: StateFolder) -> Source:
+def embedded_source(endpoint: Endpoint, password: str, state: StateFolder, database: str = DATABASE) -> Source:
     """The embedded server: we log in through its socket as any role, people over TCP with a password.
 
     Service roles get random passwords, kept 0600 in the state folder.
@@ -67,7 +67,7 @@ def embedded_source(endpoint: Endpoint, password: str, state: StateFolder) -> So
 
     def dsn(role: str) -> str:
         folder = quote(str(endpoint.socket_dir), safe="")
-        return f"postgresql:///{DATABASE}?host={folder}&port={endpoint.port}&user={role}"
+        return f"postgresql:///{database}?host={folder}&port={endpoint.port}&user={role}"
 
     logins = ("authenticator", *SERVICE_ROLES.values())
     return Source(
@@ -76,7 +76,7 @@ def embedded_source(endpoint: Endpoint, password: str, state: StateFolder) -> So
         api_dsn=dsn("authenticator"),
         service_dsns={service: dsn(role) for service, role in SERVICE_ROLES.items()},
         passwords={**_kept_passwords(state, logins), "postgres": password},
-        public_url=f"postgresql://postgres:{quote(password, safe='')}@{endpoint.host}:{endpoint.port}/{DATABASE}",
+        public_url=f"postgresql://postgres:{quote(password, safe='')}@{endpoint.host}:{endpoint.port}/{database}",
         endpoint=endpoint,
     )
 
