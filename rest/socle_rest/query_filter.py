@@ -64,7 +64,7 @@ def _read_operation(
     at = found.end()
     operator = simple or search or compare
     if simple == "in":
-        value, at = _read_list(text, at)
+        value, at = read_list(text, at)
     elif simple == "is":
         state = _is_words(text, at)
         if state is None:
@@ -80,7 +80,7 @@ def _read_operation(
     )
 
 
-def _read_list(text: str, at: int) -> tuple[str, int]:
+def read_list(text: str, at: int) -> tuple[str, int]:
     """`(a,"b,c",d)` as the array literal `{"a","b,c","d"}`; no element at all is `{}`."""
     opening = _list_open(text, at)
     if opening is None:

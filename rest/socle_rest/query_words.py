@@ -51,6 +51,8 @@ def _read_path(text: str, at: int) -> tuple[tuple[JsonStep, ...], int]:
         else:
             steps.append(JsonStep(arrow, plain_name(key)))
         at = found.end()
+        if len(steps) > MAX_DEPTH:
+            raise too_deep("JSON path", "steps")
     if text.startswith("->", at):
         raise Unreadable
     return tuple(steps), at

@@ -11,8 +11,10 @@ from socle_rest.errors import Code, RestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_number = re.compile(r"\s*(-?[0-9]{1,1000})\s*").fullmatch
-_header = re.compile(r"([0-9]{1,1000})-([0-9]{0,1000})").fullmatch
+_number = re.compile(r"\s*(-?)([0-9]+)\s*").fullmatch
+_header = re.compile(r"([0-9]+)-([0-9]*)").fullmatch
+_MAX_DIGITS = 40
+"""A number with more digits is as good as this long a one: PostgreSQL refuses both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,11 @@ NOWHERE = Range(0, -2)
 
 def _parse_number(text: str) -> int | None:
     found = _number(text)
-    return None if found is None else int(found.group(1))
+    return None if found is None else int(found.group(1) + _digits(found.group(2)))
+
+
+def _digits(text: str) -> str:
+    return text if len(text) <= _MAX_DIGITS else "9" * _MAX_DIGITS
 
 
 def combine_ranges(limits: Mapping[str, str], offsets: Mapping[str, str]) -> dict[str, Range]:
@@ -82,7 +88,7 @@ def parse_range_header(text: str | None) -> Range:
     if found is None:
         return EVERYTHING
     first, last = found.groups()
-    return Range(int(first), int(last) if last else None)
+    return Range(int(_digits(first)), int(_digits(last)) if last else None)
 
 
 def top_level_range(root: Range, header: Range) -> Range:

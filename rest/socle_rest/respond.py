@@ -19,8 +19,8 @@ from socle_rest.ranges import content_range, out_of_bounds, range_status
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from socle_rest.job import Job
     from socle_rest.media import MediaType
-    from socle_rest.plan import DatabasePlan
     from socle_rest.request import ApiRequest
     from socle_rest.run import Outcome
 
@@ -36,17 +36,18 @@ class Response:
     body: bytes = b""
 
 
-def respond(plan: DatabasePlan, request: ApiRequest, outcome: Outcome, *, verbose_errors: bool = True) -> Response:
-    """The answer to a plan that ran. Raises RestError (PGRST111, PGRST112)."""
+def respond(job: Job, outcome: Outcome, *, verbose_errors: bool = True) -> Response:
+    """The answer to a job that ran. Raises RestError (PGRST111, PGRST112)."""
+    plan, request = job.plan, job.request
     if plan.negotiated.media_type.explain is not None:
         return _with_body(200, plan.negotiated.media_type, request, outcome.body, ())
     match plan:
         case RelationRead():
-            found = _respond_read(plan, request, outcome, verbose_errors=verbose_errors)
+            found = _respond_read(job, outcome, verbose_errors=verbose_errors)
         case RelationMutation():
             found = _respond_mutation(plan, request, outcome)
         case FunctionCall():
-            found = _respond_call(plan, request, outcome, verbose_errors=verbose_errors)
+            found = _respond_call(job, plan, outcome, verbose_errors=verbose_errors)
     return _overridden(found, outcome)
 
 
@@ -67,29 +68,31 @@ def respond_document(request: ApiRequest, document: bytes) -> Response:
     return _with_body(200, OPENAPI, request, document, ())
 
 
-def _respond_read(plan: RelationRead, request: ApiRequest, outcome: Outcome, *, verbose_errors: bool) -> Response:
-    status, rows = _range_of(request, outcome)
+def _respond_read(job: Job, outcome: Outcome, *, verbose_errors: bool) -> Response:
+    request = job.request
+    status, rows = _range_of(job, outcome)
     location = f"/{quote(request.target.name, safe='')}"
-    if request.query.canonical:
-        location += f"?{request.query.canonical}"
+    if job.canonical:
+        location += f"?{job.canonical}"
     headers = [
         (b"content-range", rows),
         (b"content-location", location.encode()),
         *_applied(request, Preferences()),
     ]
-    body = _unsatisfiable(request, outcome, verbose=verbose_errors) if status == 416 else outcome.body
-    return _with_body(status, plan.negotiated.media_type, request, body, headers)
+    body = _unsatisfiable(job, outcome, verbose=verbose_errors) if status == 416 else outcome.body
+    return _with_body(status, job.plan.negotiated.media_type, request, body, headers)
 
 
-def _respond_call(plan: FunctionCall, request: ApiRequest, outcome: Outcome, *, verbose_errors: bool) -> Response:
-    status, rows = _range_of(request, outcome)
+def _respond_call(job: Job, plan: FunctionCall, outcome: Outcome, *, verbose_errors: bool) -> Response:
+    request = job.request
+    status, rows = _range_of(job, outcome)
     headers = [
         (b"content-range", rows),
         *_applied(request, Preferences(max_affected=request.preferences.max_affected)),
     ]
     if plan.call.function.returns_void:
         return Response(204, tuple(headers))
-    body = _unsatisfiable(request, outcome, verbose=verbose_errors) if status == 416 else outcome.body
+    body = _unsatisfiable(job, outcome, verbose=verbose_errors) if status == 416 else outcome.body
     return _with_body(status, plan.negotiated.media_type, request, body, headers)
 
 
@@ -168,14 +171,14 @@ def _applied(request: ApiRequest, heeded: Preferences) -> list[Header]:
     return [] if text is None else [(b"preference-applied", text.encode("latin-1", "replace"))]
 
 
-def _range_of(request: ApiRequest, outcome: Outcome) -> tuple[int, bytes]:
-    first = request.range.offset
+def _range_of(job: Job, outcome: Outcome) -> tuple[int, bytes]:
+    first = job.range.offset
     last = first + outcome.rows - 1
     return range_status(first, last, outcome.total), content_range(first, last, outcome.total).encode()
 
 
-def _unsatisfiable(request: ApiRequest, outcome: Outcome, *, verbose: bool) -> bytes:
-    return failure_body(failure_of(out_of_bounds(request.range.offset, outcome.total)), verbose=verbose)
+def _unsatisfiable(job: Job, outcome: Outcome, *, verbose: bool) -> bytes:
+    return failure_body(failure_of(out_of_bounds(job.range.offset, outcome.total)), verbose=verbose)
 
 
 def _with_body(

@@ -17,21 +17,20 @@ from socle_platform.http import facts_of, identity_of
 from socle_platform.identity import Identity
 from socle_rest.cors import preflight, simple_headers
 from socle_rest.errors import Code, RestError, failure_of, render_failure
+from socle_rest.job import Job, make_job, pre_request_of
 from socle_rest.openapi import ACCESSIBLE, OpenApiDocuments, parse_accessible
-from socle_rest.plan import Description, FunctionCall, Inspection, RelationMutation, RelationRead, make_plan
-from socle_rest.request import RawRequest, parse_request
+from socle_rest.plan import Description, Inspection, make_plan
+from socle_rest.request import ApiRequest, RawRequest, parse_request
 from socle_rest.respond import Response, respond, respond_description, respond_document
 from socle_rest.run import Caller, run
-from socle_rest.sql import pre_request
+from socle_rest.shapes import Shapes, cut
 
 if TYPE_CHECKING:
     from socle_platform.config.rest import RestSettings
     from socle_platform.errors import WireResponse
     from socle_platform.http import ASGIApp, Receive, Scope, Send
     from socle_platform.ports import Resources
-    from socle_rest.plan import Plan
     from socle_rest.reload import Serving
-    from socle_rest.request import ApiRequest
     from socle_rest.respond import Header
     from socle_rest.schema import Schema
 
@@ -58,6 +57,10 @@ def build(settings: RestSettings, resources: Resources, live: Live, *, standalon
     """The service. `standalone`: nothing stands in front of it, so it answers CORS itself, as PostgREST does, knows
     callers by their bearer token alone, and signs its answers."""
     return RestService(settings, resources, live, standalone=standalone)
+
+
+_Work = Job | tuple[ApiRequest, Description | Inspection]
+"""What a request comes to: a job for the database, or an answer that needs no statement of its own."""
 
 
 class _Timer:
@@ -87,6 +90,8 @@ class RestService:
         self._resources = resources
         self._live = live
         self._standalone = standalone
+        self._shapes = Shapes()
+        self._shapes_of: Serving | None = None
         self._documents = OpenApiDocuments(version(_DISTRIBUTION))
         self._server = f"postgrest/socle-{version(_DISTRIBUTION)}".encode()
 
@@ -148,39 +153,57 @@ class RestService:
         settings = serving.settings
         body = await _read_body(receive) if scope["method"] in _BODY_METHODS else b""
         timer.stage("jwt")
-        request = parse_request(_raw_request(scope, body), settings)
-        timer.stage("parse")
-        plan = make_plan(request, schema, settings)
-        timer.stage("plan")
+        work = self._decide(serving, schema, _raw_request(scope, body), timer)
         caller = Caller(identity, facts_of(scope))
         async with _Watch(receive):
-            response = await self._execute(serving, schema, caller, request, plan, timer)
-        return _finished(response, timer if settings.timing_enabled else None, plan, settings)
+            response = await self._execute(serving, schema, caller, work, timer)
+        timer.stage("response")
+        return _finished(response, timer if settings.timing_enabled else None, work, settings)
 
-    async def _execute(
-        self, serving: Serving, schema: Schema, caller: Caller, request: ApiRequest, plan: Plan, timer: _Timer
-    ) -> Response:
+    def _decide(self, serving: Serving, schema: Schema, raw: RawRequest, timer: _Timer) -> _Work:
+        """What to do for a request: the job of its shape with its own values, or a plan of its own."""
         settings = serving.settings
-        match plan:
-            case Description():
+        if serving is not self._shapes_of:
+            self._shapes.clear()
+            self._shapes_of = serving
+        asked = cut(raw)
+        job = None if asked is None else self._shapes.fill(asked, settings.max_rows)
+        if job is not None:
+            timer.stage("parse")
+            timer.stage("plan")
+            return job
+        request = parse_request(raw, settings)
+        timer.stage("parse")
+        plan = make_plan(request, schema, settings)
+        if isinstance(plan, Description | Inspection):
+            timer.stage("plan")
+            return request, plan
+        job = make_job(plan, request, settings)
+        if asked is not None:
+            self._shapes.keep(asked.key, job)
+        timer.stage("plan")
+        return job
+
+    async def _execute(self, serving: Serving, schema: Schema, caller: Caller, work: _Work, timer: _Timer) -> Response:
+        settings = serving.settings
+        match work:
+            case Job():
+                outcome = await run(self._resources.database, caller, work, schema, settings.max_rows)
                 timer.stage("transaction")
-                response = respond_description(plan)
-            case Inspection():
+                return respond(work, outcome, verbose_errors=settings.verbose_errors)
+            case (_, Description() as description):
+                timer.stage("transaction")
+                return respond_description(description)
+            case (request, _):
                 document = await self._document(serving, schema, caller, request)
                 timer.stage("transaction")
-                response = respond_document(request, document)
-            case _:
-                outcome = await run(self._resources.database, caller, plan, request, schema, settings)
-                timer.stage("transaction")
-                response = respond(plan, request, outcome, verbose_errors=settings.verbose_errors)
-        timer.stage("response")
-        return response
+                return respond_document(request, document)
 
     async def _document(self, serving: Serving, schema: Schema, caller: Caller, request: ApiRequest) -> bytes:
         """The OpenAPI document as far as the caller may see the schema."""
         settings = serving.settings
         name = request.target.schema
-        before = None if settings.pre_request is None else Prepared(pre_request(settings.pre_request))
+        before = pre_request_of(settings)
         result = await self._resources.database.run_as(
             caller.identity,
             caller.facts,
@@ -275,13 +298,13 @@ class _Watch:
 _VARY = (b"vary", b"Accept, Prefer, Range")
 
 
-def _finished(response: Response, timer: _Timer | None, plan: Plan, settings: RestSettings) -> Response:
+def _finished(response: Response, timer: _Timer | None, work: _Work, settings: RestSettings) -> Response:
     """The response with what every success carries."""
     headers = list(response.headers)
     if timer is not None:
         headers.append(timer.header())
-    if settings.legacy_target_names and isinstance(plan, RelationRead | RelationMutation | FunctionCall):
-        headers.extend(_legacy_warning(plan.read.legacy_names))
+    if settings.legacy_target_names and isinstance(work, Job):
+        headers.extend(_legacy_warning(work.plan.read.legacy_names))
     if not any(name == b"vary" for name, _ in headers):
         headers.append(_VARY)
     return Response(response.status, tuple(headers), response.body)
