@@ -56,6 +56,9 @@ def _modules() -> Iterable[ModuleType]:
         user,
         verify,
     )
+    from socle_auth.mfa import routes as mfa
+    from socle_auth.oauth import routes as oauth
+    from socle_auth.passkeys import routes as passkeys
 
     return (
         admin_audit,
@@ -72,6 +75,9 @@ def _modules() -> Iterable[ModuleType]:
         token_grants,
         user,
         verify,
+        mfa,
+        oauth,
+        passkeys,
     )
 
 

@@ -26,13 +26,17 @@ class Grant:
 def grants() -> dict[str, Grant]:
     """By grant_type. A new one is added here."""
     from socle_auth.code_exchange import pkce_grant
+    from socle_auth.oauth.id_token_grant import id_token_grant
     from socle_auth.refresh import refresh_grant
     from socle_auth.signin import password_grant
+    from socle_auth.web3.grant import web3_grant
 
     return {
         "password": Grant(password_grant, captcha=True),
         "refresh_token": Grant(refresh_grant),
         "pkce": Grant(pkce_grant),
+        "id_token": Grant(id_token_grant),
+        "web3": Grant(web3_grant, limiter=limits.WEB3, captcha=True),
     }
 
 

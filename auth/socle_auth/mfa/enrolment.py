@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from socle_auth import audit, codes, encryption, mailing, wire
 from socle_auth.errors import AuthError, ErrorCode, invalid
-from socle_auth.mfa import totp
+from socle_auth.mfa import recovery_codes, totp
 from socle_auth.mfa.factor_types import PHONE, PROOF_OF, TOTP, ensure_enrolment_on, require_factor
 from socle_auth.store import factors as store
 from socle_auth.store.rows import Factor
@@ -141,3 +141,4 @@ async def remove_factor(service: AuthService, connection: Connection, factor: Fa
     """Takes the factor away, and the strength of sessions that stood on it."""
     await store.delete(connection, factor.id)
     await store.downgrade_sessions(connection, factor.id, PROOF_OF[factor.factor_type], service.now())
+    await recovery_codes.forget_without_factors(service, connection, factor.user_id)

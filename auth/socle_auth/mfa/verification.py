@@ -152,7 +152,7 @@ async def _strengthen(
 
 
 async def strengthen(
-    service: AuthService, connection: Connection, call: Call, method: str, session_id: str, factor_id: str
+    service: AuthService, connection: Connection, call: Call, method: str, session_id: str, factor_id: str | None
 ) -> sessions.TokenResponse:
     """The session at aal2 by this proof; every weaker session of the user ends."""
     user = await users.find(connection, call.require_user().id)
