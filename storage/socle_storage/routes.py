@@ -22,7 +22,9 @@ from socle_storage.context import Caller, Storage
 from socle_storage.errors import (
     access_denied,
     feature_not_enabled,
+    invalid_bucket_name,
     invalid_input,
+    invalid_key,
     is_known,
     jwt_text,
     render,
@@ -99,6 +101,8 @@ class Application:
             raise unknown_route(exchange.method, exchange.url)
         bucket = decode_segment(rest[0]) if rest else ""
         name = decode_segment("/".join(rest[1:]))
+        if "\0" in exchange.scope["path"]:  # not even the request's path could be shown to PostgreSQL
+            raise invalid_key(name) if len(rest) > 1 else invalid_bucket_name()
         caller = self._caller(exchange, route)
         await route.handler(Call(self.storage, exchange, caller, bucket, name))
 
