@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
+import orjson
+
 from socle_platform.errors import SocleError, WireResponse
 from socle_platform.events import Observe, RequestFailed, RequestServed, silent
 from socle_platform.identity import Identity, RequestFacts
@@ -161,8 +163,8 @@ def facts_of(scope: Scope) -> RequestFacts:
     return RequestFacts(
         method=scope["method"],
         path=route_path(scope),
-        headers_json=json.dumps(headers, ensure_ascii=False),
-        cookies_json=json.dumps(cookies, ensure_ascii=False) if cookies else "{}",
+        headers_json=orjson.dumps(headers).decode(),
+        cookies_json=orjson.dumps(cookies).decode() if cookies else "{}",
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from socle_rest.respond import Header
+    from socle_rest.headers import Header
 
 _METHODS = b"GET, POST, PATCH, PUT, DELETE, OPTIONS, HEAD"
 _PREFLIGHTED = frozenset(_METHODS.split(b", "))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from socle_platform.db import Prepared
 from socle_rest.errors import Code, RestError
+from socle_rest.headers import fixed_headers
 from socle_rest.plan import FunctionCall, RelationMutation, RelationRead
 from socle_rest.plan_mutate import Insert
 from socle_rest.schema import MediaHandler
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from socle_platform.config.rest import RestSettings
+    from socle_rest.headers import FixedHeaders
     from socle_rest.plan import DatabasePlan
     from socle_rest.ranges import Range
     from socle_rest.request import ApiRequest
-    from socle_rest.schema import Schema
     from socle_rest.statement import Statement
 
 _BINARY_BODY = (0, 0, 1, 0, 0)
@@ -67,6 +68,7 @@ class Job:
     plan: DatabasePlan
     request: ApiRequest
     frame: Frame
+    headers: FixedHeaders
     statement: Statement
     planned: Statement | None
     """Estimates the number of rows, for `count=planned` and `count=estimated`."""
@@ -81,6 +83,7 @@ def make_job(plan: DatabasePlan, request: ApiRequest, settings: RestSettings) ->
         plan=plan,
         request=request,
         frame=_frame(plan, request, settings),
+        headers=fixed_headers(plan, request, warns=settings.legacy_target_names),
         statement=to_statement(plan, request, settings.max_rows),
         planned=planned_count(plan) if counts_by_plan and isinstance(plan, RelationRead) else None,
         range=request.range,
@@ -91,11 +94,6 @@ def make_job(plan: DatabasePlan, request: ApiRequest, settings: RestSettings) ->
 def is_explained(plan: DatabasePlan) -> bool:
     """Whether the answer is the plan of the statement rather than its result."""
     return plan.negotiated.media_type.explain is not None
-
-
-def role_isolation(schema: Schema, role: str, frame: Frame) -> str | None:
-    """The isolation level: the function's before the role's; None is the database's default."""
-    return frame.isolation or schema.role(role).isolation
 
 
 def pre_request_of(settings: RestSettings) -> Prepared | None:

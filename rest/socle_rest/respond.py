@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 import orjson
 
 from socle_rest.errors import Code, RestError, failure_body, failure_of
+from socle_rest.headers import VARY, content_headers
 from socle_rest.media import OPENAPI
 from socle_rest.plan import Description, FunctionCall, RelationMutation, RelationRead
 from socle_rest.plan_mutate import Delete, Insert, Update
-from socle_rest.prefer import Preferences, preference_applied
 from socle_rest.ranges import content_range, out_of_bounds, range_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from socle_rest.headers import Header
     from socle_rest.job import Job
-    from socle_rest.media import MediaType
     from socle_rest.request import ApiRequest
     from socle_rest.run import Outcome
-
-Header = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,137 +34,85 @@ class Response:
 
 def respond(job: Job, outcome: Outcome, *, verbose_errors: bool = True) -> Response:
     """The answer to a job that ran. Raises RestError (PGRST111, PGRST112)."""
-    plan, request = job.plan, job.request
+    plan = job.plan
     if plan.negotiated.media_type.explain is not None:
-        return _with_body(200, plan.negotiated.media_type, request, outcome.body, ())
+        return _with_body(job, 200, outcome.body, [])
     match plan:
         case RelationRead():
             found = _respond_read(job, outcome, verbose_errors=verbose_errors)
         case RelationMutation():
-            found = _respond_mutation(plan, request, outcome)
+            found = _respond_mutation(job, plan, outcome)
         case FunctionCall():
             found = _respond_call(job, plan, outcome, verbose_errors=verbose_errors)
+    if outcome.headers is None and outcome.status is None:
+        return found
     return _overridden(found, outcome)
 
 
 def respond_description(plan: Description) -> Response:
     """The answer to OPTIONS."""
-    return Response(
-        200,
-        (
-            (b"content-length", b"0"),
-            (b"access-control-allow-origin", b"*"),
-            (b"allow", plan.allow.encode()),
-        ),
-    )
+    allowed = ((b"access-control-allow-origin", b"*"), (b"allow", plan.allow.encode()))
+    return Response(200, ((b"content-length", b"0"), *allowed, VARY))
 
 
 def respond_document(request: ApiRequest, document: bytes) -> Response:
     """The OpenAPI document."""
-    return _with_body(200, OPENAPI, request, document, ())
+    body = b"" if request.headers_only else document
+    length = () if request.headers_only else ((b"content-length", str(len(body)).encode()),)
+    return Response(200, (*length, *content_headers(OPENAPI, request), VARY), body)
 
 
 def _respond_read(job: Job, outcome: Outcome, *, verbose_errors: bool) -> Response:
-    request = job.request
     status, rows = _range_of(job, outcome)
-    location = f"/{quote(request.target.name, safe='')}"
-    if job.canonical:
-        location += f"?{job.canonical}"
-    headers = [
-        (b"content-range", rows),
-        (b"content-location", location.encode()),
-        *_applied(request, Preferences()),
-    ]
+    location = f"{job.headers.path}?{job.canonical}" if job.canonical else job.headers.path
+    headers = [(b"content-range", rows), (b"content-location", location.encode())]
     body = _unsatisfiable(job, outcome, verbose=verbose_errors) if status == 416 else outcome.body
-    return _with_body(status, job.plan.negotiated.media_type, request, body, headers)
+    return _with_body(job, status, body, headers)
 
 
 def _respond_call(job: Job, plan: FunctionCall, outcome: Outcome, *, verbose_errors: bool) -> Response:
-    request = job.request
     status, rows = _range_of(job, outcome)
-    headers = [
-        (b"content-range", rows),
-        *_applied(request, Preferences(max_affected=request.preferences.max_affected)),
-    ]
+    headers = [(b"content-range", rows)]
     if plan.call.function.returns_void:
-        return Response(204, tuple(headers))
+        return Response(204, (*headers, *job.headers.always))
     body = _unsatisfiable(job, outcome, verbose=verbose_errors) if status == 416 else outcome.body
-    return _with_body(status, plan.negotiated.media_type, request, body, headers)
+    return _with_body(job, status, body, headers)
 
 
-def _respond_mutation(plan: RelationMutation, request: ApiRequest, outcome: Outcome) -> Response:
-    mutation, preferences = plan.mutation, request.preferences
+def _respond_mutation(job: Job, plan: RelationMutation, outcome: Outcome) -> Response:
+    preferences = job.request.preferences
     counted = outcome.rows if preferences.counts_rows else None
     headers: list[Header] = []
-    match mutation:
-        case Insert() if mutation.is_put:
+    match plan.mutation:
+        case Insert(is_put=True):
             status = 201 if (outcome.inserted or 0) > 0 else 200
-            headers += _applied(request, Preferences(returning=preferences.returning))
-        case Insert():
-            status = _insert_status(mutation, request, outcome)
+        case Insert() as insert:
+            status = _insert_status(insert, outcome)
             if outcome.location:
-                headers.append((b"location", _location(request, outcome)))
+                headers.append((b"location", _location(job, outcome)))
             headers.append((b"content-range", content_range(1, 0, counted).encode()))
-            headers += _applied(request, _heeded_by_insert(mutation, request))
+            if not preferences.wants_body:
+                return Response(status, ((b"content-length", b"0"), *headers, *job.headers.always))
         case Update():
             status = 200
             headers.append((b"content-range", content_range(0, outcome.rows - 1, counted).encode()))
-            headers += _applied(
-                request,
-                Preferences(
-                    returning=preferences.returning,
-                    missing=preferences.missing,
-                    max_affected=preferences.max_affected,
-                ),
-            )
         case Delete():
             status = 200
             headers.append((b"content-range", content_range(1, 0, counted).encode()))
-            headers += _applied(
-                request, Preferences(returning=preferences.returning, max_affected=preferences.max_affected)
-            )
     if preferences.wants_body:
-        return _with_body(status, plan.negotiated.media_type, request, outcome.body, headers)
-    if isinstance(mutation, Insert) and not mutation.is_put:
-        return Response(status, ((b"content-length", b"0"), *headers))
-    return Response(204, tuple(headers))
+        return _with_body(job, status, outcome.body, headers)
+    return Response(204, (*headers, *job.headers.always))
 
 
-def _insert_status(mutation: Insert, request: ApiRequest, outcome: Outcome) -> int:
+def _insert_status(insert: Insert, outcome: Outcome) -> int:
     """201, also for no rows; 200 when a merge found every row already there."""
-    merges = request.preferences.resolution == "merge-duplicates"
-    return 200 if merges and mutation.counts_inserted and (outcome.inserted or 0) <= 0 else 201
+    return 200 if insert.counts_inserted and (outcome.inserted or 0) <= 0 else 201
 
 
-def _heeded_by_insert(mutation: Insert, request: ApiRequest) -> Preferences:
-    preferences = request.preferences
-    has_target = bool(mutation.primary_key) or request.query.on_conflict is not None
-    return Preferences(
-        resolution=preferences.resolution if has_target else None,
-        returning=preferences.returning,
-        missing=preferences.missing,
-    )
-
-
-def _location(request: ApiRequest, outcome: Outcome) -> bytes:
+def _location(job: Job, outcome: Outcome) -> bytes:
     """Where the new row is: `/table?key=eq.value`."""
     pairs = "&".join([f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in outcome.location])
-    return f"/{quote(request.target.name, safe='')}?{pairs}".encode()
-
-
-def _applied(request: ApiRequest, heeded: Preferences) -> list[Header]:
-    """Preference-Applied: those given here, and those that every request heeds."""
-    asked = request.preferences
-    text = preference_applied(
-        replace(
-            heeded,
-            count=asked.count,
-            transaction=asked.transaction,
-            handling=asked.handling,
-            timezone=asked.timezone,
-        )
-    )
-    return [] if text is None else [(b"preference-applied", text.encode("latin-1", "replace"))]
+    return f"{job.headers.path}?{pairs}".encode()
 
 
 def _range_of(job: Job, outcome: Outcome) -> tuple[int, bytes]:
@@ -181,17 +125,13 @@ def _unsatisfiable(job: Job, outcome: Outcome, *, verbose: bool) -> bytes:
     return failure_body(failure_of(out_of_bounds(job.range.offset, outcome.total)), verbose=verbose)
 
 
-def _with_body(
-    status: int, media_type: MediaType, request: ApiRequest, body: bytes, headers: Iterable[Header]
-) -> Response:
-    """Body, Content-Type and, but for HEAD, Content-Length; Content-Profile where the schema was negotiated."""
-    found = list(headers)
-    if not request.headers_only:
-        found.append((b"content-length", str(len(body)).encode()))
-    found.append((b"content-type", media_type.content_type.encode("latin-1", "replace")))
-    if request.shows_profile:
-        found.append((b"content-profile", request.target.schema.encode()))
-    return Response(status, tuple(found), b"" if request.headers_only else body)
+def _with_body(job: Job, status: int, body: bytes, headers: list[Header]) -> Response:
+    """With the body's own headers; HEAD has neither a body nor its length."""
+    if job.request.headers_only:
+        body = b""
+    else:
+        headers.append((b"content-length", str(len(body)).encode()))
+    return Response(status, (*headers, *job.headers.content, *job.headers.always), body)
 
 
 # --- response.status, response.headers -------------------------------------------------------------------------------
@@ -199,8 +139,6 @@ def _with_body(
 
 def _overridden(response: Response, outcome: Outcome) -> Response:
     """The response as the transaction wanted it."""
-    if outcome.headers is None and outcome.status is None:
-        return response
     status = response.status if outcome.status is None else parse_status(outcome.status)
     headers = response.headers
     if outcome.headers is not None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from socle_platform.errors import WireResponse
     from socle_platform.http import ASGIApp, Receive, Scope, Send
     from socle_platform.ports import Resources
+    from socle_rest.headers import Header
     from socle_rest.reload import Serving
-    from socle_rest.respond import Header
     from socle_rest.schema import Schema
 
 DISCONNECT_WATCH = 0.25
@@ -63,7 +63,16 @@ _Work = Job | tuple[ApiRequest, Description | Inspection]
 """What a request comes to: a job for the database, or an answer that needs no statement of its own."""
 
 
-class _Timer:
+class _NoTimer:
+    """Where nobody wants to know."""
+
+    __slots__ = ()
+
+    def stage(self, name: str) -> None:
+        """Nothing."""
+
+
+class _Timer(_NoTimer):
     """How long each stage took, for Server-Timing."""
 
     __slots__ = ("_last", "_stages")
@@ -80,6 +89,9 @@ class _Timer:
     def header(self) -> Header:
         text = ", ".join([f"{name};dur={seconds * 1000:.1f}" for name, seconds in self._stages])
         return b"server-timing", text.encode()
+
+
+_NO_TIMER = _NoTimer()
 
 
 class RestService:
@@ -117,7 +129,7 @@ class RestService:
         """The response, whatever happens."""
         authenticated = False
         try:
-            timer = _Timer()
+            timer = _Timer() if serving.settings.timing_enabled else _NO_TIMER
             identity = self._identify(serving, scope)
             authenticated = identity.role != serving.settings.anon_role
             if serving.schema is None:
@@ -148,9 +160,8 @@ class RestService:
         return identity
 
     async def _serve(
-        self, serving: Serving, schema: Schema, identity: Identity, scope: Scope, receive: Receive, timer: _Timer
+        self, serving: Serving, schema: Schema, identity: Identity, scope: Scope, receive: Receive, timer: _NoTimer
     ) -> Response:
-        settings = serving.settings
         body = await _read_body(receive) if scope["method"] in _BODY_METHODS else b""
         timer.stage("jwt")
         work = self._decide(serving, schema, _raw_request(scope, body), timer)
@@ -158,9 +169,11 @@ class RestService:
         async with _Watch(receive):
             response = await self._execute(serving, schema, caller, work, timer)
         timer.stage("response")
-        return _finished(response, timer if settings.timing_enabled else None, work, settings)
+        if isinstance(timer, _Timer):
+            return Response(response.status, (*response.headers, timer.header()), response.body)
+        return response
 
-    def _decide(self, serving: Serving, schema: Schema, raw: RawRequest, timer: _Timer) -> _Work:
+    def _decide(self, serving: Serving, schema: Schema, raw: RawRequest, timer: _NoTimer) -> _Work:
         """What to do for a request: the job of its shape with its own values, or a plan of its own."""
         settings = serving.settings
         if serving is not self._shapes_of:
@@ -184,7 +197,9 @@ class RestService:
         timer.stage("plan")
         return job
 
-    async def _execute(self, serving: Serving, schema: Schema, caller: Caller, work: _Work, timer: _Timer) -> Response:
+    async def _execute(
+        self, serving: Serving, schema: Schema, caller: Caller, work: _Work, timer: _NoTimer
+    ) -> Response:
         settings = serving.settings
         match work:
             case Job():
@@ -293,33 +308,6 @@ class _Watch:
         self._gone = True
         if self._task is not None:
             self._task.cancel()
-
-
-_VARY = (b"vary", b"Accept, Prefer, Range")
-
-
-def _finished(response: Response, timer: _Timer | None, work: _Work, settings: RestSettings) -> Response:
-    """The response with what every success carries."""
-    headers = list(response.headers)
-    if timer is not None:
-        headers.append(timer.header())
-    if settings.legacy_target_names and isinstance(work, Job):
-        headers.extend(_legacy_warning(work.plan.read.legacy_names))
-    if not any(name == b"vary" for name, _ in headers):
-        headers.append(_VARY)
-    return Response(response.status, tuple(headers), response.body)
-
-
-def _legacy_warning(names: tuple[tuple[str, str], ...]) -> list[Header]:
-    """Warning 299 when an embed with an alias was filtered by its relation's name."""
-    if not names:
-        return []
-    changes = ", ".join([f"`{name}` to `{alias}`" for name, alias in names])
-    text = (
-        "Embedded resource was referenced by relation name even though it has an alias. This is deprecated and will "
-        f"stop working in a future release. Update {changes} in query string filters, orders or limits."
-    )
-    return [(b"warning", f'299 PostgREST "{text}"'.encode("latin-1", "replace"))]
 
 
 def _encoded(response: WireResponse) -> tuple[Header, ...]:

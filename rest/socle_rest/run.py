@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import orjson
 
 from socle_platform.db import Prepared
-from socle_rest.job import is_explained, role_isolation
+from socle_rest.job import is_explained
 from socle_rest.plan import RelationMutation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from socle_platform.db import Database, Result, Row
     from socle_platform.identity import Identity, RequestFacts
-    from socle_rest.job import Job
+    from socle_rest.job import Job, RowLimits
     from socle_rest.schema import Schema
 
 
@@ -43,35 +47,36 @@ class Caller:
 async def run(database: Database, caller: Caller, job: Job, schema: Schema, max_rows: int | None) -> Outcome:
     """Runs the job. Raises RestError, DatabaseError or DatabaseUnavailable; then nothing was kept."""
     frame = job.frame
-    limits = frame.limits
-
-    def check(result: Result) -> None:
-        if limits is not None:
-            limits.verify(_row_count(result, job))
-
-    role = caller.identity.role
+    check = None if frame.limits is None else _check_of(frame.limits)
+    role = schema.role(caller.identity.role)
     result = await database.run_as(
         caller.identity,
         caller.facts,
         Prepared(job.statement.text, job.statement.args, "", frame.result_formats),
         read_only=frame.read_only,
-        isolation=role_isolation(schema, role, frame),
+        isolation=frame.isolation or role.isolation,
         search_path=frame.search_path,
         settings=frame.settings,
-        role_settings=dict(schema.role(role).settings),
+        role_settings=dict(role.settings) if role.settings else _NO_SETTINGS,
         before=frame.before,
         after=None if job.planned is None else Prepared(job.planned.text, job.planned.args),
-        check=check if limits is not None and not frame.read_only else None,
+        check=None if frame.read_only else check,
         rollback=frame.rollback,
         reset=not frame.read_only or frame.before is not None,
     )
-    if frame.read_only:
+    if check is not None and frame.read_only:
         check(result)
     return _outcome(job, result, max_rows)
 
 
-def _row_count(result: Result, job: Job) -> int:
-    return int(result.rows[0][1] or 0) if result.rows and not is_explained(job.plan) else 0
+_NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+
+
+def _check_of(limits: RowLimits) -> Callable[[Result], None]:
+    def check(result: Result) -> None:
+        limits.verify(int(result.rows[0][1] or 0))
+
+    return check
 
 
 def _number(value: bytes | None) -> int | None:

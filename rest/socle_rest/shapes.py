@@ -100,7 +100,7 @@ def _cut_query(key: list[bytes], query_string: bytes) -> Cut | None:
 def _value(found: re.Match[bytes], raw: bytes) -> str:
     """The parameter that PostgreSQL gets, as `query_filter` would make it. Raises Unreadable, UnicodeDecodeError."""
     value = raw[found.end() :]
-    text = (unquote_to_bytes(value) if b"%" in value else value).decode()
+    text = _decoded(value).decode()
     if found.group(1) is not None:
         return read_list(text, 0)[0]
     return text.replace("*", "%") if found.group(2) is not None else text
@@ -108,12 +108,16 @@ def _value(found: re.Match[bytes], raw: bytes) -> str:
 
 def _canonical(pairs: Iterable[tuple[bytes, bytes]]) -> str:
     """As `query.canonical_query`, for parts that are mostly in that form already."""
-    ordered = sorted([(unquote_to_bytes(name), value) for name, value in pairs], key=_first)
-    return "&".join([f"{_encoded(name)}={_encoded(unquote_to_bytes(value))}" for name, value in ordered])
+    ordered = sorted([(_decoded(name), _decoded(value)) for name, value in pairs], key=_first)
+    return "&".join([f"{_encoded(name)}={_encoded(value)}" for name, value in ordered])
 
 
-def _encoded(text: bytes) -> str:
-    return text.decode() if _unreserved(text) else quote(text, safe="")
+def _decoded(raw: bytes) -> bytes:
+    return unquote_to_bytes(raw) if b"%" in raw else raw
+
+
+def _encoded(raw: bytes) -> str:
+    return raw.decode() if _unreserved(raw) else quote(raw, safe="")
 
 
 class Shapes:
@@ -159,6 +163,7 @@ class Shapes:
             template.plan,
             template.request,
             template.frame,
+            template.headers,
             type(statement)(statement.text, tuple(args), statement.sources),
             planned,
             rows,
