@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from socle_auth import audit, codes, encryption, mailing, wire
 from socle_auth.errors import AuthError, ErrorCode, invalid
 from socle_auth.mfa import recovery_codes, totp
-from socle_auth.mfa.factor_types import PHONE, PROOF_OF, TOTP, ensure_enrolment_on, require_factor
+from socle_auth.mfa.factor_types import PHONE, PROOF_OF, TOTP, WEBAUTHN, ensure_enrolment_on, require_factor
 from socle_auth.store import factors as store
 from socle_auth.store.rows import Factor
 from socle_platform.db import DatabaseError
@@ -29,6 +29,8 @@ async def enroll(service: AuthService, call: Call) -> WireResponse:
     body = call.body()
     user, session = call.require_user(), call.require_session()
     factor_type = body.text("factor_type")
+    if factor_type not in (TOTP, PHONE, WEBAUTHN):
+        raise invalid("factor_type needs to be totp, phone, or webauthn")
     ensure_enrolment_on(service, factor_type)
     phone = ""
     if factor_type == PHONE:
