@@ -300,10 +300,11 @@ async def load_schema(
     row_functions = await connection.fetch(ROW_FUNCTIONS, exposed)
     relations = await connection.fetch(RELATIONS, exposed)
     schemas = await connection.fetch(SCHEMAS, exposed)
+    existing: set[str] = {row["schema"] for row in schemas}
     primary_keys = {key.table: _sorted_names(key) for key in keys if key.kind == "p"} | view_primary_keys(keys, views)
     return Schema(
         names=tuple(names),
-        missing=tuple(name for name in names if name not in {row["schema"] for row in schemas}),
+        missing=tuple(name for name in names if name not in existing),
         tables=_tables(relations, primary_keys, _computed_fields(row_functions)),
         relationships=derive_relationships(keys, views, primary_keys, _computed_relationships(row_functions), exposed),
         functions=_functions(await connection.fetch(FUNCTIONS, exposed), frozenset(hoisted)),
@@ -322,8 +323,8 @@ async def load_role_settings(connection: CatalogConnection) -> dict[str, RoleSet
     """`ALTER ROLE … SET` of every role that the login role is a direct member of (contract §15, "Role settings")."""
     found: dict[str, RoleSettings] = {}
     for row in await connection.fetch(ROLE_SETTINGS):
-        allowed = set(_json(row["allowed"]))
-        pairs = [pair for pair in map(_setting, _json(row["settings"])) if pair[0] in allowed]
+        allowed = set(_items(row["allowed"]))
+        pairs = [pair for pair in map(_setting, _items(row["settings"])) if pair[0] in allowed]
         found[row["role"]] = RoleSettings(
             tuple(pair for pair in pairs if pair[0] != ISOLATION),
             next((value.lower() for name, value in pairs if name == ISOLATION), None),
@@ -339,7 +340,7 @@ def _tables(
     tables: dict[QualifiedName, Table] = {}
     for row in rows:
         name = QualifiedName(intern(row["schema"]), intern(row["name"]))
-        columns = [_column(facts) for facts in _json(row["columns"])]
+        columns = [_column(facts) for facts in _items(row["columns"])]
         extra = {"computed": computed[name]} if name in computed else {}
         tables[name] = Table(
             name=name,
@@ -380,7 +381,7 @@ def _key(row: Row) -> Key:
 
 
 def _numbered(text: str) -> tuple[tuple[int, str], ...]:
-    return tuple((number, intern(name)) for number, name in _json(text))
+    return tuple((number, intern(name)) for number, name in _items(text))
 
 
 def _sorted_names(key: Key) -> tuple[str, ...]:
@@ -390,7 +391,7 @@ def _sorted_names(key: Key) -> tuple[str, ...]:
 def _views(rows: Iterable[Row], exposed: set[str]) -> list[TracedView]:
     """The exposed views with the base columns they show, traced through all views given."""
     names = {row["oid"]: QualifiedName(intern(row["schema"]), intern(row["name"])) for row in rows}
-    views = {row["oid"]: View(row["oid"], tuple(map(intern, _json(row["columns"]))), row["tree"]) for row in rows}
+    views = {row["oid"]: View(row["oid"], tuple(map(intern, _items(row["columns"]))), row["tree"]) for row in rows}
     shown = trace_columns(views)
     return [TracedView(name, shown[oid]) for oid, name in names.items() if name.schema in exposed]
 
@@ -417,11 +418,11 @@ def _computed_fields(rows: Iterable[Row]) -> dict[QualifiedName, dict[str, str]]
 def _functions(rows: Iterable[Row], hoisted: frozenset[str]) -> dict[QualifiedName, tuple[Function, ...]]:
     overloads: defaultdict[QualifiedName, list[Function]] = defaultdict(list)
     for row in rows:
-        settings = [_setting(one) for one in _json(row["settings"]) or ()]
+        settings = [_setting(one) for one in _items(row["settings"])]
         function = Function(
             name=QualifiedName(intern(row["schema"]), intern(row["name"])),
             parameters=tuple(
-                Parameter(intern(one[0]), intern(one[1]), intern(one[2]), *one[3:]) for one in _json(row["parameters"])
+                Parameter(intern(one[0]), intern(one[1]), intern(one[2]), *one[3:]) for one in _items(row["parameters"])
             ),
             returns=ReturnType(
                 QualifiedName(intern(row["type_schema"]), intern(row["type_name"])),
@@ -470,5 +471,7 @@ def _setting(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _json(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+def _items(text: str | None) -> list[Any]:
+    """A JSON array as json_agg makes it: NULL for no rows."""
+    items: list[Any] = [] if text is None else json.loads(text)
+    return items

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from socle_platform.config.reader import ConfigError
-from socle_platform.events import Noted, Observation, silent
+from socle_platform.events import Observation, silent
 from socle_rest.catalog import load_role_settings, load_schema
 from socle_rest.changes import CatalogChanges
 from socle_rest.stored_settings import load_stored_settings
@@ -37,7 +37,6 @@ COOLDOWN = 0.1
 FIRST_DELAY, LONGEST_DELAY = 1.0, 32.0
 """Seconds before the first and, doubling, the last kind of retry."""
 MINIMUM_VERSION = 150000
-_TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,6 @@ class Live:
     async def start(self) -> None:
         """Starts the task and waits for the first attempt to load, however it ends."""
         self._task = asyncio.create_task(self._watch(), name="rest schema cache")
-        self._task.add_done_callback(self._note_end)
         await self._attempted.wait()
 
     async def close(self) -> None:
@@ -170,12 +168,6 @@ class Live:
         """Whole seconds until the next attempt, at least 1: the `Retry-After` of a 503."""
         return max(1, math.ceil(self._retry_at - time.monotonic()))
 
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        """A task that ends by anything but `close` has met a fault of our own: that is not hidden."""
-        self._attempted.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._observe(Noted("rest", "error", f"the schema cache is no longer renewed: {error!r}"))
-
     def _want(self, work: _Work) -> None:
         self._wanted |= work
         self._called.set()
@@ -185,7 +177,7 @@ class Live:
             try:
                 async with self._session() as connection:
                     await self._work(connection)
-            except _TROUBLE as error:
+            except Exception as error:  # noqa: BLE001 - not even a fault of our own may end the reloading
                 self.listening = False
                 self._stale = True
                 self._wanted |= _Work.SCHEMA  # notices may have been missed

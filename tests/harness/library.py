@@ -67,6 +67,8 @@ create view api.outer_titles as select t.book, t.writer from api.titles t where 
 create view api.notes as select id, book_id, text from hidden.notes;
 create view api.totals as select author_id, count(*) as books, (select max(id) from api.tags) from api.books group by 1;
 create materialized view api.cached_authors as select id, name from api.authors;
+create table api.bare ();
+create view api.empty as select from api.bare;
 create view api.either as select id from api.books union select id from api.tags;
 
 create table api.visits (

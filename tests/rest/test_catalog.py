@@ -267,6 +267,20 @@ async def test_settings_that_only_a_superuser_may_set_are_left_out(server: TestS
         assert ("log_lock_waits", "on") not in schema.role("library_reader").settings
 
 
+async def test_a_role_with_nothing_but_such_settings_has_none(server: TestServer) -> None:
+    forbidden = "do $$ begin create role library_forbidden; exception when duplicate_object then null; end $$"
+    async with server.clone("template0") as name:
+        await server.run(
+            name,
+            *ROLES,
+            forbidden,
+            "grant library_forbidden to library_login",
+            "alter role library_forbidden set log_min_messages = 'fatal'",
+        )
+        schema = await read_schema(server, name, "public")
+        assert schema.role("library_forbidden") == RoleSettings()
+
+
 async def test_view_cycles_and_hostile_names_do_not_confuse_the_tracing(server: TestServer) -> None:
     async with server.clone("template0") as name:
         await server.run(
