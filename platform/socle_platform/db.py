@@ -299,7 +299,7 @@ class Database:
             result = _result(await _exchange(wire, steps, at), at, after, gucs)
             if check is not None:
                 check(result)
-                await _exchange(wire, _ending(rollback=rollback), 0)
+                await _exchange(wire, _ending(rollback=rollback), whole=False)
         except DatabaseError:
             self._give_back(wire, reset=not read_only if reset is None else reset)
             raise
@@ -413,14 +413,18 @@ def _ending(*, rollback: bool) -> list[Command]:
     return [_CHECK_CONSTRAINTS, _ROLLBACK] if rollback else [COMMIT]
 
 
-async def _exchange(wire: Wire, steps: Sequence[Command], skip: int) -> Answer:
-    """All steps in one write; once more where only a stale prepared statement was to blame. Raises its error."""
+async def _exchange(wire: Wire, steps: Sequence[Command], skip: int = 0, *, whole: bool = True) -> Answer:
+    """All steps in one write. Raises its error.
+
+    A `whole` transaction is written once more where only a stale prepared statement was to blame: nothing was kept.
+    """
     answer = await wire.exchange(_written(wire, steps), skip)
-    if isinstance(answer.error, DatabaseError) and is_stale_statement(answer.error) and len(steps) > 2:
+    if isinstance(answer.error, DatabaseError) and is_stale_statement(answer.error):
         wire.forget_statements()
-        if wire.status != "I":
-            await wire.query("rollback")
-        answer = await wire.exchange(_written(wire, steps), skip)
+        if whole:
+            if wire.status != "I":
+                await wire.query("rollback")
+            answer = await wire.exchange(_written(wire, steps), skip)
     if answer.error is not None:
         raise answer.error
     if len(answer.outcomes) != len(steps):

@@ -305,7 +305,7 @@ async def test_tls_in_every_mode(server: TestServer, tmp_path: Path) -> None:
             f"host=elsewhere sslmode=verify-full sslrootcert={pem}",
             f"sslmode=verify-full sslrootcert={pem}",
         ):
-            with pytest.raises(ConnectFailed, match="(?i)certificate"):
+            with pytest.raises(ConnectFailed, match=r"(?i)certificate"):
                 await open_wire(parse_dsn(f"{base} {options}"))
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 from socle_platform.pgwire import messages
 from socle_platform.pgwire.block import COMMIT, Command, append_command
-from socle_platform.pgwire.wire import SUSPENDED, Outcome, Wire
+from socle_platform.pgwire.errors import DatabaseError
+from socle_platform.pgwire.wire import SUSPENDED, Outcome, Wire, is_stale_statement
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,19 +40,32 @@ class RowStream:
     async def __aenter__(self) -> Self:
         wire = self._wire = self._pool.take() or await self._pool.acquire()
         try:
-            parts = wire.closing()
-            for step in self._opening:
-                append_command(parts, wire, step)
-            statement = wire.statement(parts, self._step.key, self._step.sql)
-            head = messages.bind_head(_PORTAL, statement.name)
-            parts += (messages.bind(head, self._step.values, self._step.tail), self._execute)
-            self._take(await self._exchange(wire, b"".join(parts), len(self._opening)))
-        except BaseException as problem:
-            if isinstance(problem, ValueError):
-                wire.forget_unsent()
+            try:
+                await self._start(wire)
+            except DatabaseError as error:
+                if not is_stale_statement(error):
+                    raise
+                wire.forget_statements()
+                await wire.query("rollback")
+                await self._start(wire)
+        except BaseException:
             self._pool.recover(wire)
             raise
         return self
+
+    async def _start(self, wire: Wire) -> None:
+        """The opening and the first portion in one write."""
+        parts = wire.closing()
+        try:
+            for step in self._opening:
+                append_command(parts, wire, step)
+            statement = wire.statement(parts, self._step.key, self._step.sql)
+        except ValueError:
+            wire.forget_unsent()
+            raise
+        head = messages.bind_head(_PORTAL, statement.name)
+        parts += (messages.bind(head, self._step.values, self._step.tail), self._execute)
+        self._take(await self._exchange(wire, b"".join(parts), len(self._opening)))
 
     async def _exchange(self, wire: Wire, payload: bytes, skip: int = 0) -> Outcome:
         answer = await wire.exchange(payload, skip)

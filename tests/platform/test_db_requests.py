@@ -1,0 +1,245 @@
+"""Database: requests of one write and streams, as a caller."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from harness.postgres import TestServer
+from harness.things import ALICE, BOB, FACTS, fill, notes, run, until, user
+from socle_platform.db import (
+    Database,
+    DatabaseError,
+    Prepared,
+    Result,
+)
+from socle_platform.identity import Identity
+
+
+@pytest.fixture
+async def things(database: Database) -> Database:
+    await fill(database)
+    return database
+
+
+@pytest.fixture
+async def single(things: Database, server: TestServer, database_name: str) -> AsyncIterator[Database]:
+    """`things` with one session for all callers."""
+    opened = Database(dataclasses.replace(server.settings(database_name), api_pool_size=1))
+    yield opened
+    assert opened.pool_states()["api"].size <= 1
+    await opened.close()
+
+
+async def test_somebody_deallocates_our_statements(single: Database) -> None:
+    things = single
+    deallocate = "do $$ begin execute 'deallocate all'; end $$"
+    assert (await run(things, Identity.service(), "select 1")).rows == [(b"1",)]
+    await run(things, Identity.service(), deallocate)
+    assert (await run(things, Identity.service(), "select 1")).rows == [(b"1",)]
+    assert await notes(things, user(BOB)) == ["b"]
+    await run(things, Identity.service(), deallocate)
+    assert await notes(things, user(BOB)) == ["b"]
+    for _ in range(3):
+        # Here a COMMIT has to follow in the same write.
+        await run(things, Identity.service(), deallocate, isolation="serializable")
+    assert (await run(things, Identity.service(), "select 1", isolation="serializable")).rows == [(b"1",)]
+
+
+async def test_one_write(things: Database) -> None:
+    result = await run(things, user(ALICE), "select id, note, null from public.things where id = $1", b"1")
+    assert result == Result([(b"1", b"a", None)], "SELECT 1")
+    assert (await run(things, user(BOB), "select id from public.things where id = $1", b"1")).rows == []
+    assert (await run(things, user(ALICE), "insert into public.things values (3) returning id")).rows == [(b"3",)]
+    assert (await run(things, user(ALICE), "update public.things set note = 'c'")).tag == "UPDATE 2"
+
+
+async def test_binary_results(things: Database) -> None:
+    statement = Prepared("select 7::int, '\\x00ff'::bytea, '\\x00ff'::bytea", result_formats=(0, 1, 0))
+    assert (await things.run_as(user(ALICE), FACTS, statement)).rows == [(b"7", b"\x00\xff", b"\\x00ff")]
+
+
+@pytest.mark.parametrize("isolation", [None, "repeatable read"])
+async def test_read_only(things: Database, isolation: str | None) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        await run(
+            things, user(ALICE), "insert into public.things values (3)", read_only=True, isolation=isolation
+        )
+    assert caught.value.sqlstate == "25006"
+    shown = await run(things, user(ALICE), "show transaction_isolation", read_only=True, isolation=isolation)
+    assert shown.rows == [((isolation or "read committed").encode(),)]
+    await run(things, user(ALICE), "insert into public.things values (3)")
+
+
+async def test_before_after_and_settings_to_read(things: Database) -> None:
+    result = await run(
+        things, user(ALICE), "select current_setting('app.from_before')",
+        before=Prepared("select set_config('app.from_before', $1, true)", (b"hello",)),
+        after=Prepared("select count(*) from public.things"),
+        gucs=("app.from_before", "app.never_set", "request.path"),
+        settings={"app.settings.z": "1"}, role_settings={"statement_timeout": "7s"},
+    )  # fmt: skip
+    assert result.rows == [(b"hello",)]
+    assert result.after == [(b"1",)]
+    assert result.gucs == {"app.from_before": "hello", "app.never_set": None, "request.path": "/things"}
+    shown = await run(things, user(ALICE), "show statement_timeout", role_settings={"statement_timeout": "7s"})
+    assert shown.rows == [(b"7s",)]
+    assert (await run(things, user(ALICE), "show statement_timeout")).rows != [(b"7s",)]
+
+
+async def test_before_may_refuse_or_change_the_role(things: Database) -> None:
+    with pytest.raises(DatabaseError, match="not today") as caught:
+        await run(
+            things, user(ALICE), "insert into public.things values (3)",
+            before=Prepared("do $$ begin raise 'not today' using errcode = 'PT403', hint = 'tomorrow'; end $$"),
+        )  # fmt: skip
+    assert (caught.value.sqlstate, caught.value.hint) == ("PT403", "tomorrow")
+    changed = await run(
+        things, user(ALICE), "select current_user", before=Prepared("select set_config('role', 'anon', true)")
+    )
+    assert changed.rows == [(b"anon",)]
+    assert await notes(things, user(ALICE)) == ["a"]
+
+
+@pytest.mark.parametrize("isolation", [None, "serializable"])
+async def test_a_check_decides_what_is_kept(things: Database, isolation: str | None) -> None:
+    class TooMany(Exception):
+        pass
+
+    seen: list[Result] = []
+
+    def check(result: Result) -> None:
+        seen.append(result)
+        if len(result.rows) > 1:
+            raise TooMany
+
+    await run(
+        things, user(ALICE), "insert into public.things values (3) returning id", check=check, isolation=isolation
+    )
+    with pytest.raises(TooMany):
+        await run(things, user(ALICE), "delete from public.things returning id", check=check, isolation=isolation)
+    assert [len(result.rows) for result in seen] == [1, 2]
+    assert len(await notes(things, user(ALICE))) == 2
+
+
+async def test_rolled_back_on_order_with_deferred_constraints_reported(things: Database) -> None:
+    kept: list[int] = []
+
+    def count(result: Result) -> None:
+        kept.append(len(result.rows))
+
+    for check in (None, count):
+        result = await run(
+            things, user(ALICE), "insert into public.firm values (1) returning id", rollback=True, check=check
+        )
+        assert result.rows == [(b"1",)]
+        with pytest.raises(DatabaseError) as caught:
+            await run(things, user(ALICE), "insert into public.firm values (2, 99)", rollback=True, check=check)
+        assert caught.value.sqlstate == "23503"
+    assert kept == [1, 0]
+    assert (await run(things, user(ALICE), "select count(*) from public.firm")).rows == [(b"0",)]
+
+
+@pytest.mark.parametrize("isolation", [None, "read committed"])
+async def test_constraints_that_only_fail_at_the_end(things: Database, isolation: str | None) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        await run(
+            things, user(ALICE), "insert into public.firm values (2, 99) returning id", isolation=isolation
+        )
+    assert (caught.value.sqlstate, caught.value.constraint) == ("23503", "firm_twin_fkey")
+    assert (await run(things, user(ALICE), "select count(*) from public.firm")).rows == [(b"0",)]
+
+
+@pytest.mark.parametrize(("role", "sqlstate"), [("nobody", "22023"), ("postgres", "42501"), ("", "22023")])
+async def test_roles_that_cannot_be_taken(things: Database, role: str, sqlstate: str) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        await run(things, Identity.of_role(role), "select 1")
+    assert caught.value.sqlstate == sqlstate
+
+
+async def test_cancelling_the_wait_cancels_the_statement(things: Database) -> None:
+    task = asyncio.create_task(
+        run(things, user(ALICE), "insert into public.things select 3, auth.uid(), pg_sleep(60)::text")
+    )
+    running = "select count(*) from pg_stat_activity where state = 'active' and query like '%pg_sleep(60)::text'"
+    await until(things, running)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(things, running.replace("count(*)", "count(*) = 0"))
+    assert await notes(things, user(ALICE)) == ["a"]
+
+
+async def test_what_user_code_leaves_behind_is_taken_back(single: Database) -> None:
+    things = single
+    timeout = (await run(things, user(ALICE), "show statement_timeout")).rows[0][0]
+    leave = (
+        "select set_config('statement_timeout', '77777', false), set_config('app.left', 'yes', false),"
+        " pg_advisory_lock(4711)"
+    )
+    await run(things, user(ALICE), leave)
+    await run(things, user(ALICE), "create temp table things (id int)")
+    await run(things, user(ALICE), "listen everything")
+    found = await run(
+        things, user(BOB),
+        "select current_setting('statement_timeout'), coalesce(current_setting('app.left', true), ''),"
+        " (select count(*) from pg_locks where locktype = 'advisory'), to_regclass('pg_temp.things') is null,"
+        " (select count(*) from pg_listening_channels())",
+    )  # fmt: skip
+    assert found.rows == [(timeout, b"", b"0", b"t", b"0")]
+
+
+# ---- streams -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream(things: Database) -> None:
+    statement = Prepared("select n, auth.uid() from generate_series(1, $1) n", (b"10",))
+    async with things.stream_as(user(ALICE), FACTS, statement, batch=4) as batches:
+        found = [rows async for rows in batches]
+    assert [len(rows) for rows in found] == [4, 4, 2]
+    assert found[2][1] == (b"10", ALICE.encode())
+    async with things.stream_as(user(ALICE), FACTS, Prepared("select 1 where false")) as batches:
+        assert [rows async for rows in batches] == []
+
+
+async def test_a_stream_left_early(things: Database) -> None:
+    statement = Prepared("select repeat('x', 1000), generate_series(1, 1000000000)")
+    async with things.stream_as(user(ALICE), FACTS, statement, batch=2) as batches:
+        assert len(await anext(batches)) == 2
+
+    async def fall() -> None:
+        async with things.stream_as(user(ALICE), FACTS, statement) as batches:
+            await anext(batches)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await fall()
+    assert await notes(things, user(ALICE)) == ["a"]
+
+
+async def test_errors_of_a_stream(things: Database) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        async with things.stream_as(user(ALICE), FACTS, Prepared("select nothing")):
+            pass
+    assert caught.value.sqlstate == "42703"
+
+    async def read(batches: AsyncIterator[Any]) -> int:
+        return sum([len(rows) async for rows in batches])
+
+    with pytest.raises(DatabaseError) as late:
+        async with things.stream_as(
+            user(ALICE), FACTS, Prepared("select 1 / (5 - n) from generate_series(1, 9) n"), batch=2
+        ) as batches:
+            await read(batches)
+    assert late.value.sqlstate == "22012"
+    with pytest.raises(DatabaseError) as refused:
+        async with things.stream_as(user(ALICE), FACTS, Prepared("insert into public.things values (3)")):
+            pass
+    assert refused.value.sqlstate == "25006"
+    assert await notes(things, user(ALICE)) == ["a"]
+
+
