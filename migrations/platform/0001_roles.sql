@@ -138,7 +138,11 @@ begin
         where s.setrole = quote_ident(preset.role_name)::regrole and s.setdatabase = 0
           and exists (select from unnest(s.setconfig) as entry where split_part(entry, '=', 1) = preset.parameter)
       )
-      or not (me.rolsuper or preset.role_name = current_user or pg_has_role(current_user, preset.role_name, 'member'));
+      or not case
+        when me.rolsuper or preset.role_name = current_user then true
+        when server_version >= 160000 then pg_has_role(current_user, preset.role_name, 'member with admin option')
+        else me.rolcreaterole
+      end;
     if preset.parameter = 'search_path' then
       execute format('alter role %I set search_path to %s', preset.role_name, preset.value);
     else

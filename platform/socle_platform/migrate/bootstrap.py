@@ -7,6 +7,7 @@ Forward only. Every file of migrations/platform is applied once, in order, in on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -206,8 +207,10 @@ async def _ensure(
 
 
 async def _load_status(connection: DriverConnection[Any]) -> _Status:
+    # Inside a transaction a savepoint lets the look-up fail; outside none is needed.
+    guard = connection.transaction() if connection.is_in_transaction() else contextlib.nullcontext()
     try:
-        async with connection.transaction():
+        async with guard:
             row = await connection.fetchrow(_STATUS.format(history=_WITH_HISTORY), list(PLATFORM_ROLES))
     except asyncpg.UndefinedTableError:
         row = await connection.fetchrow(_STATUS.format(history=_WITHOUT_HISTORY), list(PLATFORM_ROLES))
