@@ -23,6 +23,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 PORT, DATABASE_PORT = 56321, 56322
+PORTS = ("--port", str(PORT), "--db-port", str(DATABASE_PORT))
 IDLE_SECONDS = 30
 
 
@@ -30,8 +31,7 @@ def start(state: Path) -> tuple[subprocess.Popen[bytes], float, dict[str, str]]:
     """A started platform, the seconds to its first 200, and what it printed."""
     began = time.monotonic()
     child = subprocess.Popen(
-        [sys.executable, "-m", "socle_app", "start", "--json", "--state", str(state), "--port", str(PORT)]
-        + ["--db-port", str(DATABASE_PORT)],
+        [sys.executable, "-m", "socle_app", "start", "--json", "--state", str(state), *PORTS],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=state.parent,
@@ -64,7 +64,7 @@ def memory(child: subprocess.Popen[bytes], values: dict[str, str]) -> tuple[floa
         urllib.request.urlopen(request, timeout=5).read()
     time.sleep(IDLE_SECONDS)
     process = psutil.Process(child.pid)
-    postgres = [each for each in process.children(recursive=True)]
+    postgres = process.children(recursive=True)
     return process.memory_info().rss / 1e6, sum(each.memory_full_info().pss for each in postgres) / 1e6
 
 

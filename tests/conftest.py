@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 import pytest
-from harness.postgres import ServerOfRun, TestServer, current_server
 
+from harness.postgres import ServerOfRun, TestServer, current_server
 from socle_platform.db import Database
 
 _server_of_run: ServerOfRun | None = None
@@ -29,14 +29,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         _server_of_run.stop()
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]  # noqa: ANN201 (pluggy's generator protocol)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where SOCLE_NO_SKIPS is set (CI), a skipped test is a failed one."""
-    outcome = yield
-    report = outcome.get_result()
+    report = yield
     if report.skipped and os.environ.get("SOCLE_NO_SKIPS") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, which CI does not accept: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

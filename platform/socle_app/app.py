@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING
 
 from socle_auth import routes as auth_routes
@@ -36,7 +36,7 @@ AUTH_OPEN_PATHS = ("/verify", "/callback", "/authorize", "/sso", "/.well-known",
 @contextlib.asynccontextmanager
 async def furnish(
     settings: Settings, environ: Mapping[str, str], api_dsn: str, resources: Resources, metrics: Metrics
-) -> AsyncIterator[ASGIApp]:
+) -> AsyncGenerator[ASGIApp]:
     """The whole platform as one ASGI application, with its background work, until the block ends.
 
     Nothing else in the code base imports a service. `environ` is what the settings were read from: settings that the

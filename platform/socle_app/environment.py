@@ -1,4 +1,4 @@
-"""What every service's environment names say on one platform: derived values below whatever the project or the person set.
+"""What every service's environment names say on one platform: derived values below what the project or the person set.
 
 A setting is looked for in this order: process environment, `.env` files, `config.toml` (all three by `Project`), and
 then here: what follows from the address, the keys and the state folder.

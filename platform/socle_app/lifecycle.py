@@ -12,14 +12,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from socle_app import http_server
 from socle_app.environment import platform_environment, status_values
 from socle_app.keychain import ensure_keychain
-from socle_app import http_server
 from socle_app.observers import Log, Metrics, configure_logging
 from socle_app.places import Place, locate
 from socle_app.preparation import prepare_database
@@ -116,7 +116,7 @@ class Platform:
 
 
 @contextlib.asynccontextmanager
-async def open_platform(options: StartOptions) -> AsyncIterator[Platform]:
+async def open_platform(options: StartOptions) -> AsyncGenerator[Platform]:
     """Everything up to the HTTP port, taken down again at the end in reverse order."""
     place = locate(options.project, options.state)
     place.state.ensure()
@@ -146,7 +146,7 @@ async def _furnished(
     keychain: Keychain,
     observe: Observers,
     metrics: Metrics,
-) -> AsyncIterator[ASGIApp]:
+) -> AsyncGenerator[ASGIApp]:
     """The services on that database until the block ends."""
     from socle_app.app import furnish
     from socle_app.resources import open_resources

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -66,7 +67,7 @@ class Log:
             )
         else:
             fields = {name: getattr(observation, name) for name in getattr(observation, "__dataclass_fields__", ())}
-            self._logger.info(type(observation).__name__, **fields)
+            self._logger.log(_LEVELS[observation.LEVEL], _sentence(type(observation).__name__), **fields)
 
     def _served(self, observation: RequestServed, level: str) -> None:
         self._logger.log(
@@ -76,6 +77,11 @@ class Log:
             ms=round(observation.duration * 1000, 2),
             request_id=observation.request_id,
         )
+
+
+def _sentence(name: str) -> str:
+    """`SchemaNotLoaded` → `schema not loaded`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
 class Metrics:

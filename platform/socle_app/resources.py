@@ -1,9 +1,9 @@
-"""Opens what every service shares, and closes it in reverse order: database pools, keyring, outgoing HTTP, blobs, mail."""
+"""Opens what every service shares, and closes it in reverse order: database pools, keyring, outgoing HTTP, blobs."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING
 
 from socle_platform.config.database import load_database
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @contextlib.asynccontextmanager
 async def open_resources(
     settings: Settings, environ: Mapping[str, str], source: Source, keychain: Keychain, observe: Observe
-) -> AsyncIterator[Resources]:
+) -> AsyncGenerator[Resources]:
     """The shared parts of one platform, until the block ends."""
     read = Reader(environ)
     database_settings = load_database(read, source.api_dsn, source.service_dsns)
@@ -49,7 +49,7 @@ async def open_blobs(settings: StorageSettings) -> BlobStore:
     if settings.backend == "s3":
         from socle_platform.s3 import S3Blobs
 
-        store: BlobStore = S3Blobs(settings.s3)
+        store: BlobStore = S3Blobs(settings.s3, settings.tenant)
     else:
         from socle_platform.disk import DiskBlobs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -42,7 +42,7 @@ class Source:
 @contextlib.asynccontextmanager
 async def open_source(
     given: Mapping[str, str], options: StartOptions, state: StateFolder, observe: Observe
-) -> AsyncIterator[Source]:
+) -> AsyncGenerator[Source]:
     """The database of a start. The embedded server is started here and stopped at the end."""
     url = options.database_url or external_url(given)
     if url:

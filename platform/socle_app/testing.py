@@ -20,7 +20,7 @@ import socket
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +83,7 @@ def socle(socle_project: ProjectTemplate) -> Iterator[TestPlatform]:
 
 
 @contextlib.contextmanager
-def project_template(project: Place) -> Iterator[ProjectTemplate]:
+def project_template(project: Place) -> Generator[ProjectTemplate]:
     """An embedded PostgreSQL in a folder of its own, with the project applied once, until the block ends."""
     from socle_app.embedded.supervisor import EmbeddedServer
 
@@ -122,7 +122,9 @@ class ProjectTemplate:
         await self._administer(f'alter database "{_TEMPLATE}" with is_template true allow_connections false')
 
     @contextlib.contextmanager
-    def platform(self, overrides: Mapping[str, str] | None = None, observe: Observe = silent) -> Iterator[TestPlatform]:
+    def platform(
+        self, overrides: Mapping[str, str] | None = None, observe: Observe = silent
+    ) -> Generator[TestPlatform]:
         """A running platform on a fresh copy. `overrides` are settings by environment name."""
         name = f"t_{uuid.uuid4().hex[:16]}"
         asyncio.run(
@@ -150,7 +152,7 @@ class ProjectTemplate:
 @contextlib.contextmanager
 def running_platform(
     source: Source, place: Place, overrides: Mapping[str, str] | None = None, observe: Observe = silent
-) -> Iterator[TestPlatform]:
+) -> Generator[TestPlatform]:
     """A platform on a prepared database, answering on a port of its own until the block ends."""
     keychain = ensure_keychain(KeySettings(), {}, place.state, loopback=True)
     listener = socket.socket()

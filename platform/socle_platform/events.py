@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Base of every observation. `level` is a logging level name; subclasses add fields of plain types."""
+    """Base of every observation; subclasses add fields of plain types. `LEVEL` is its logging level's name."""
+
+    LEVEL: ClassVar[str] = "info"
 
 
 @dataclass(frozen=True, slots=True)

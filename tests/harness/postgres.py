@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -71,7 +71,7 @@ class TestServer:
             await connection.close()
 
     @contextlib.asynccontextmanager
-    async def clone(self, template: str = PLATFORM_TEMPLATE) -> AsyncIterator[str]:
+    async def clone(self, template: str = PLATFORM_TEMPLATE) -> AsyncGenerator[str]:
         """The name of a fresh database copied from `template`, dropped at the end."""
         name = f"t_{uuid.uuid4().hex[:16]}"
         await self.run("postgres", f'create database "{name}" template "{template}" owner postgres strategy file_copy')
@@ -81,7 +81,7 @@ class TestServer:
             await self.run("postgres", f'drop database if exists "{name}" with (force)')
 
     @contextlib.asynccontextmanager
-    async def open(self, database: str) -> AsyncIterator[Database]:
+    async def open(self, database: str) -> AsyncGenerator[Database]:
         """A started `Database` on that database."""
         opened = Database(self.settings(database))
         await opened.start()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,7 +103,7 @@ class Program:
 
 
 @contextlib.contextmanager
-def running_program(folder: Path, *extra: str, environ: dict[str, str] | None = None) -> Iterator[Program]:
+def running_program(folder: Path, *extra: str, environ: dict[str, str] | None = None) -> Generator[Program]:
     """A started program in `folder`, stopped at the end."""
     program = Program(folder, extra, environ or {})
     try:

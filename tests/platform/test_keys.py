@@ -154,8 +154,8 @@ def test_a_public_key_is_no_hmac_secret() -> None:
     """Algorithm confusion: an HS256 token under the text of the public key must fail (auth.md §9)."""
     jwk = {**private_jwks()["RS256"], "kid": "k1"}
     keyring = Keyring((parse_jwk(jwk),))
-    public = RSAAlgorithm.from_jwk(json.dumps({k: v for k, v in jwk.items() if k in {"kty", "n", "e"}}))
-    pem = public.public_bytes(  # type: ignore[union-attr]  # the JWK is a public one
+    public: Any = RSAAlgorithm.from_jwk(json.dumps({k: v for k, v in jwk.items() if k in {"kty", "n", "e"}}))
+    pem: bytes = public.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     raw = f"{part({'alg': 'HS256', 'kid': 'k1'})}.{part({'role': 'service_role'})}"

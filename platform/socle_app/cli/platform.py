@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(stop)
 
 
-def start(  # noqa: PLR0913 (a command line is a flat list)
+def start(
     project: ProjectOption = None,
     state: StateOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")] = None,
@@ -57,10 +57,14 @@ def status(
     state: StateOption = None,
 ) -> None:
     """Show the running platform: URLs, keys, where its data lies."""
+    from dataclasses import replace
+
     from socle_app.banner import render_environment, status_table
+    from socle_app.embedded.status import status as embedded_status
     from socle_app.places import locate
 
-    running = locate(project, state).state.read_running()
+    place = locate(project, state)
+    running = place.state.read_running()
     if running is None:
         err.print("[yellow]Not running.[/] Start it with [bold]socle start[/].")
         raise typer.Exit(1)
@@ -69,7 +73,8 @@ def status(
     elif output == "env":
         typer.echo(render_environment(running.values), nl=False)
     elif output == "pretty":
-        out.print(status_table(running))
+        found = embedded_status(place.state.path).endpoint
+        out.print(status_table(replace(running, database_pid=found.pid) if found else running))
     else:
         raise typer.BadParameter(f"-o must be pretty, env or json, not {output!r}")
 
