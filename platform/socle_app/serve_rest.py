@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 DEFAULT_URI = "postgresql://"
 _ANY_IPV4 = frozenset({"!4", "*4"})
 _ANY_IPV6 = frozenset({"!6", "*6"})
+_DIALABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - dialled, not bound
 _BACKLOG = 2048
 _LOWEST_STATUS = {"crit": 1000, "error": 500, "warn": 400, "info": 0, "debug": 0}
 """Per log level: requests with this status or a higher one get a line."""
@@ -130,9 +131,9 @@ async def open_rest(
         await live.start()
         resources = Resources(database, live.serving.keyring, observe=observe)
         app = Observed(routes.build(settings, resources, live, standalone=True), observe)
-        main = await stack.enter_async_context(running(app, listener))
+        await stack.enter_async_context(running(app, listener))
         if admin is not None:
-            admin_app = AdminApp(live, metrics, lambda: main.accepts)
+            admin_app = AdminApp(live, metrics, lambda: _reach(listener))
             await stack.enter_async_context(running(admin_app, admin))
         yield live, (_address(listener), "" if admin is None else _address(admin))
 
@@ -294,6 +295,16 @@ def _unix_listener(path: Path, mode: int) -> socket.socket:
         listener.close()
         raise CannotListen(str(path), _reason(error)) from None
     return listener
+
+
+async def _reach(listener: socket.socket) -> None:
+    """Opens a connection to what listens there, and closes it. Raises OSError."""
+    if listener.family == socket.AF_UNIX:
+        _, writer = await asyncio.open_unix_connection(listener.getsockname())
+    else:
+        host, port, *_ = listener.getsockname()
+        _, writer = await asyncio.open_connection(_DIALABLE.get(host, host), port)
+    writer.close()
 
 
 def _reason(error: OSError) -> str:
