@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_PAGE = 1000
 _ORDERS = ("asc", "desc")
 _COLUMNS = ("name", "created_at", "updated_at")
+_JUST_BEHIND = "\x01"
+"""Behind an object and before everything in a folder of the same name."""
 _LINE = re.compile(r"([loca]):(.*)")
 
 
@@ -89,8 +91,12 @@ async def list_page(storage: Storage, caller: Caller, bucket: str, fields: Field
     cursor = parse_cursor(cursor_text) if cursor_text else Cursor()
     column, order = cursor.column or column, cursor.order or order
     page = Page(bucket, prefix, limit + 1, cursor.after, cursor.moment, column=column or "name", order=order or "asc")
-    list_ = storage.store.list_level if delimited else storage.store.list_flat
-    return _page_of(await list_(caller, page), limit, Cursor(order=order, column=column))
+    sort = Cursor(order=order, column=column)
+    if not delimited:
+        return _page_of(await storage.store.list_flat(caller, page), limit, sort)
+    if page.column == "name" and page.order == "asc" and page.after and not page.after.endswith("/"):
+        page = replace(page, after=page.after + _JUST_BEHIND)
+    return _page_of(await storage.store.list_level(caller, page), limit, sort)
 
 
 def _page_of(rows: list[dict[str, Any]], limit: int, sort: Cursor) -> dict[str, Any]:
@@ -100,7 +106,9 @@ def _page_of(rows: list[dict[str, Any]], limit: int, sort: Cursor) -> dict[str, 
     if len(rows) > limit:
         last = kept[-1]
         moment = last.get(sort.column) if sort.column and sort.column != "name" else None
-        result["nextCursor"] = replace(sort, after=last["name"], moment=moment or "").render()
+        by_name = sort.column in {None, "name"}
+        after = last["name"] + "/" if last["id"] is None and by_name else last["name"]
+        result["nextCursor"] = replace(sort, after=after, moment=moment or "").render()
         result["nextCursorKey"] = last["name"]
     return result | {"folders": folders, "objects": [row for row in kept if row["id"] is not None]}
 
