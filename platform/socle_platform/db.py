@@ -17,7 +17,18 @@ from socle_platform.config.database import SERVICE_ROLES
 from socle_platform.events import Noted, Observe, silent
 from socle_platform.identity import Identity, RequestFacts, identity_settings, render_search_path
 from socle_platform.pgwire import messages
-from socle_platform.pgwire.block import COMMIT, Block, Command, Record, Rollback, Types, append_command, command
+from socle_platform.pgwire.block import (
+    COMMIT,
+    Block,
+    Command,
+    Record,
+    Rollback,
+    Types,
+    append_command,
+    command,
+    counted,
+    impossible_text,
+)
 from socle_platform.pgwire.codec import Json
 from socle_platform.pgwire.connect import open_wire
 from socle_platform.pgwire.dsn import parse_dsn
@@ -402,7 +413,7 @@ def _begin(isolation: str | None, *, read_only: bool = False) -> Command:
 def _command(role: str, statement: Prepared) -> Command:
     """A caller's statement. Its prepared form belongs to one role: under another, PostgreSQL would plan it anew."""
     text, args, key, formats = statement
-    values = [messages.count(len(args))]
+    values = counted(args)
     messages.append_values(values, args)
     return Command(
         text, (role, key or text), values, messages.result_formats(formats) if formats else messages.TEXT_RESULTS
@@ -437,9 +448,9 @@ def _written(wire: Wire, steps: Sequence[Command]) -> bytes:
     try:
         for step in steps:
             append_command(parts, wire, step)
-    except ValueError:
+    except ValueError as problem:
         wire.forget_unsent()
-        raise
+        raise impossible_text(problem) from problem
     parts.append(messages.SYNC)
     return b"".join(parts)
 

@@ -220,8 +220,10 @@ async def test_misuse_is_told(things: Database) -> None:
         with pytest.raises(RuntimeError, match="another statement"):
             await connection.fetchval("select 2")
         assert await first == 1
-        with pytest.raises(ValueError, match="NUL"):
-            await connection.fetchval("select 1\0")
+        for impossible in ("select 1\0", "select '\ud800'"):
+            with pytest.raises(DatabaseError) as caught:
+                await connection.fetchval(impossible)
+            assert caught.value.sqlstate == "22021"
         with pytest.raises(TypeError):
             await connection.fetchval("select $1", object())
         assert await connection.fetchval("select 3") == 3

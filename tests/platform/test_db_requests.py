@@ -58,6 +58,36 @@ async def test_one_write(things: Database) -> None:
     assert (await run(things, user(ALICE), "update public.things set note = 'c'")).tag == "UPDATE 2"
 
 
+async def test_statements_that_cannot_be_sent(single: Database) -> None:
+    for sql, args, sqlstate in (
+        ('select 1 as "\0"', (), "22021"),
+        ('select 1 as "\ud800"', (), "22021"),
+        ("select $1", (b"a\0b",), "22021"),
+        ("select $1", (b"\xff",), "22021"),
+        ("select 1", (b"",) * 65536, "54023"),
+    ):
+        with pytest.raises(DatabaseError) as caught:
+            await run(single, user(ALICE), sql, *args)
+        assert caught.value.sqlstate == sqlstate
+    assert (await run(single, user(ALICE), "select $1", b"1")).rows == [(b"1",)]
+
+
+async def test_without_prepared_statements(things: Database, server: TestServer, database_name: str) -> None:
+    opened = Database(dataclasses.replace(server.settings(database_name), statement_cache=0, api_pool_size=1))
+    try:
+        for isolation in (None, "serializable", None):
+            assert await notes(opened, user(ALICE)) == ["a"]
+            found = await run(
+                opened, user(BOB), "select note, (select count(*) from pg_prepared_statements where name <> '')"
+                " from public.things", isolation=isolation,
+            )  # fmt: skip
+            assert found.rows == [(b"b", b"0")]
+        async with opened.stream_as(user(BOB), FACTS, Prepared("select note from public.things")) as batches:
+            assert [rows async for rows in batches] == [[(b"b",)]]
+    finally:
+        await opened.close()
+
+
 async def test_binary_results(things: Database) -> None:
     statement = Prepared("select 7::int, '\\x00ff'::bytea, '\\x00ff'::bytea", result_formats=(0, 1, 0))
     assert (await things.run_as(user(ALICE), FACTS, statement)).rows == [(b"7", b"\x00\xff", b"\\x00ff")]

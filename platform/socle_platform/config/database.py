@@ -28,7 +28,8 @@ class DatabaseSettings:
     `api_dsn` logs in as the authenticator, whose sessions take a caller's role. `service_dsns` gives each service its
     own login; a service that has none shares `service_dsns["platform"]`, or else the authenticator's pool.
     `service_roles` is the role that a service takes at the start of each of its transactions; "" takes none and stays
-    the login role. `libpq` holds PG* variables that fill in what an address leaves open.
+    the login role. `statement_cache` is how many prepared statements a session keeps; 0 prepares each anew, which a
+    transaction pooler in between asks for. `libpq` holds PG* variables that fill in what an address leaves open.
     """
 
     api_dsn: str = field(repr=False)
@@ -54,6 +55,7 @@ def load_database(read: Reader, api_dsn: str = "", service_dsns: Mapping[str, st
         libpq={f"PG{name}": value for name, value in read.prefixed("PG").items()},
         api_pool_size=read.integer("PGRST_DB_POOL", default=10, minimum=1),
         service_pool_size=read.integer("SOCLE_SERVICE_POOL", default=5, minimum=1),
+        statement_cache=256 if read.boolean("PGRST_DB_PREPARED_STATEMENTS", default=True) else 0,
         acquire_timeout=read.seconds("PGRST_DB_POOL_ACQUISITION_TIMEOUT", default=10.0),
         idle_timeout=read.seconds("PGRST_DB_POOL_MAX_IDLETIME", "PGRST_DB_POOL_TIMEOUT", default=30.0),
         max_lifetime=read.seconds("PGRST_DB_POOL_MAX_LIFETIME", default=1800.0),

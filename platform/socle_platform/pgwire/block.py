@@ -46,10 +46,23 @@ def command(sql: str) -> Command:
 COMMIT = command("commit")
 
 
+def impossible_text(problem: ValueError) -> DatabaseError:
+    """What PostgreSQL would say of SQL that cannot even be sent: names that users gave may stand in it."""
+    detail = "0x00" if "NUL" in str(problem) else "a lone surrogate"
+    return DatabaseError("22021", f'invalid byte sequence for encoding "UTF8": {detail}')
+
+
 def append_command(parts: list[bytes], wire: Wire, step: Command) -> None:
     """Appends Bind and Execute, after a Parse if need be."""
     statement = wire.statement(parts, step.key, step.sql)
     parts += (messages.bind(statement.head, step.values, step.tail), messages.EXECUTE)
+
+
+def counted(args: Sequence[object]) -> list[bytes]:
+    """The start of counted parameters. Raises DatabaseError 54023 beyond 65535."""
+    if len(args) > messages.MAX_PARAMETERS:
+        raise DatabaseError("54023", f"a statement cannot have more than {messages.MAX_PARAMETERS} parameters")
+    return [messages.count(len(args))]
 
 
 def encode_values(args: Sequence[object]) -> list[bytes]:
@@ -57,9 +70,7 @@ def encode_values(args: Sequence[object]) -> list[bytes]:
 
     Raises DatabaseError 54023 beyond 65535 of them, 54000 beyond the length of a message, and as `codec.encode`.
     """
-    if len(args) > messages.MAX_PARAMETERS:
-        raise DatabaseError("54023", f"a statement cannot have more than {messages.MAX_PARAMETERS} parameters")
-    values = [messages.count(len(args))]
+    values = counted(args)
     messages.append_values(values, map(encode, args))
     if sum(map(len, values)) > messages.LONGEST_VALUES:
         raise DatabaseError("54000", "the parameters are longer than PostgreSQL accepts in one message")
@@ -210,9 +221,9 @@ class Block:
             for queued in queue:
                 append_command(parts, wire, queued)
             statement = wire.statement(parts, step.key, step.sql, describe=describe)
-        except ValueError:
+        except ValueError as problem:
             wire.forget_unsent()
-            raise
+            raise impossible_text(problem) from problem
         parts += (messages.bind(statement.head, step.values), messages.EXECUTE, messages.SYNC)
         self._begun, self._queue = True, []
         answer = await wire.exchange(b"".join(parts), len(queue))

@@ -118,8 +118,8 @@ class Pool:
             wire = self.take()
             if wire is not None:
                 return wire
-        # It talks without end, or its loop never reads: not a session to trust with a request.
-        while self._idle:
+        # It talks without end: not a session to trust with a request.
+        if self._idle:
             self._idle.pop().abort()
         return None
 

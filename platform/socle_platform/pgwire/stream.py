@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from socle_platform.pgwire import messages
-from socle_platform.pgwire.block import COMMIT, Command, append_command
+from socle_platform.pgwire.block import COMMIT, Command, append_command, impossible_text
 from socle_platform.pgwire.errors import DatabaseError
 from socle_platform.pgwire.wire import SUSPENDED, Outcome, Wire, is_stale_statement
 
@@ -60,9 +60,9 @@ class RowStream:
             for step in self._opening:
                 append_command(parts, wire, step)
             statement = wire.statement(parts, self._step.key, self._step.sql)
-        except ValueError:
+        except ValueError as problem:
             wire.forget_unsent()
-            raise
+            raise impossible_text(problem) from problem
         head = messages.bind_head(_PORTAL, statement.name)
         parts += (messages.bind(head, self._step.values, self._step.tail), self._execute)
         self._take(await self._exchange(wire, b"".join(parts), len(self._opening)))

@@ -95,7 +95,8 @@ class Wire(asyncio.Protocol):
         self._after: Callable[[DatabaseError | ConnectionLost | None], None] | None = None
         self.listener: Callable[[list[Event]], None] | None = None
         self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
-        self._statement_limit = max(16, statement_cache)
+        # One write must never evict its own statements; 0 keeps none.
+        self._statement_limit = max(16, statement_cache) if statement_cache else 0
         self._named = 0
         self._evicted: list[bytes] = []
         self._parsing: deque[Statement] = deque()
@@ -384,15 +385,16 @@ class Wire(asyncio.Protocol):
         """The prepared statement for `key`, which must always come with the same `sql`.
 
         Appends to `parts` what has to be said first: Parse if this session does not know it yet, Describe if its
-        columns are wanted and unknown. Raises ValueError for SQL that holds a NUL.
+        columns are wanted and unknown. Raises ValueError for SQL that holds a NUL or a lone surrogate.
         """
         found = self._statements.get(key)
         if found is None:
             self._named += 1
-            found = Statement(key, b"s%d" % self._named)
+            found = Statement(key, b"s%d" % self._named if self._statement_limit else b"")
             parts.append(messages.parse(found.name, sql))
             self._parsing.append(found)
-            self._statements[key] = found
+            if self._statement_limit:
+                self._statements[key] = found
             if len(self._statements) > self._statement_limit:
                 _, oldest = self._statements.popitem(last=False)
                 self._evicted.append(oldest.name)
