@@ -73,15 +73,20 @@ def closed(folder: Path) -> Iterator[Path]:
 
 
 async def test_the_server_is_nobody(state: Path, server_of: ServerMaker) -> None:
-    endpoint = await server_of(state).start()
+    groups = os.getgroups()
+    os.setgroups([*groups, 4])
+    try:
+        endpoint = await server_of(state).start()
+    finally:
+        os.setgroups(groups)
     assert endpoint.run_as == "nobody"
     with open(f"/proc/{endpoint.pid}/status") as file:  # noqa: ASYNC230, PTH123
         facts = file.read()
     uid, gid = NOBODY.pw_uid, NOBODY.pw_gid
     assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}" in facts
     assert f"Gid:\t{gid}\t{gid}\t{gid}\t{gid}" in facts
-    groups = next(line for line in facts.splitlines() if line.startswith("Groups:"))
-    assert groups.split() == ["Groups:"]
+    further = next(line for line in facts.splitlines() if line.startswith("Groups:"))
+    assert further.split() == ["Groups:"]
 
 
 async def test_data_stays_in_the_project_where_it_can(folder: Path, server_of: ServerMaker) -> None:
@@ -105,6 +110,8 @@ async def test_a_closed_state_folder_of_another_name_is_left_alone(folder: Path,
 async def test_a_project_in_a_closed_home(folder: Path, closed: Path, server_of: ServerMaker) -> None:
     shared = folder / "shared"
     state = closed / "My Projects" / ".socle"
+    state.parent.mkdir()
+    state.mkdir(mode=0o700)
     first = server_of(state)
     endpoint = await first.start()
     assert endpoint.data_dir.is_relative_to(shared)
@@ -113,6 +120,7 @@ async def test_a_project_in_a_closed_home(folder: Path, closed: Path, server_of:
     async with connected(endpoint) as connection:
         await connection.execute("create table kept as select 7 as n")
     await first.stop()
+    assert state.stat().st_mode & 0o777 == 0o700, "opening it would not have helped"
     assert status(state).state == "stopped"
     assert status(state).data_dir == endpoint.data_dir
 

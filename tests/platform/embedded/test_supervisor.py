@@ -140,9 +140,9 @@ async def test_a_killed_postmaster_comes_back_with_every_row(state: Path, server
         host=str(endpoint.socket_dir), port=endpoint.port, user="supabase_admin", database="postgres"
     )
     # A session that computes does not notice its postmaster's death, and would hold the shared memory for long.
-    computing = asyncio.ensure_future(busy.fetchval("select count(*) from generate_series(1, 10^10::bigint)"))
+    computing = asyncio.ensure_future(busy.execute("do $$ begin for i in 1..2000000000 loop end loop; end $$"))
     async with connected(endpoint) as connection:
-        running = "select 1 from pg_stat_activity where query like 'select count%'"
+        running = "select 1 from pg_stat_activity where query like 'do $$%' and state = 'active'"
         while not await connection.fetchval(running):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
