@@ -189,6 +189,20 @@ async def test_the_operator_may_do_what_stock_migrations_do(server: TestServer, 
     await server.run(database_name, "alter role authenticator reset pgrst.db_schemas")
 
 
+async def test_the_usual_extensions_are_there(server: TestServer, database_name: str) -> None:
+    connection = await connect(server, database_name, "postgres")
+    assert await connection.fetchval(
+        "select uuid_generate_v4() <> uuid_generate_v4() and digest('', 'md5') is not null"
+    )
+    found = await connection.fetch(
+        "select extname::text, extnamespace::regnamespace::text, extowner::regrole::text from pg_extension order by 1"
+    )
+    assert [tuple(row) for row in found if row["extname"] != "plpgsql"] == [
+        (name, "extensions", "postgres") for name in ("pg_stat_statements", "pgcrypto", "uuid-ossp")
+    ]
+    await connection.close()
+
+
 async def test_the_operator_is_no_superuser(server: TestServer, database_name: str) -> None:
     connection = await connect(server, database_name, "postgres")
     for statement in (

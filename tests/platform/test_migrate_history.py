@@ -12,6 +12,8 @@ import pytest
 
 from harness.postgres import TestServer
 from socle_platform.migrate import (
+    DatabaseRefused,
+    DatabaseUnreachable,
     MigrationFile,
     MigrationFileInvalid,
     MigrationsOutOfOrder,
@@ -24,6 +26,7 @@ from socle_platform.migrate import (
     push,
 )
 from socle_platform.migrate.failures import mark_position
+from socle_platform.migrate.history import CopyNotUnderstood
 
 HISTORY = "select version, name, statements from supabase_migrations.schema_migrations order by version"
 
@@ -269,6 +272,21 @@ async def test_seeds_run_once_and_later_only_their_hash_changes(
     assert await fetch(server, database_name, "select id from a") == [(1,)]
 
 
+async def test_a_dump_with_lines_of_data_is_a_seed(server: TestServer, database_name: str, tmp_path: Path) -> None:
+    files = write(tmp_path / "migrations", v1_a="create table a (id int, name text)")
+    seed = tmp_path / "seed.sql"
+    seed.write_text("COPY public.a (id, name) FROM stdin;\n1\tit's; $$\n2\t\\N\n\\.\n\nselect pg_sleep(0);\n")
+    seeds = (SeedFile("supabase/seed.sql", seed),)
+    await push(server.dsn(database_name), files, seeds=seeds, include_seed=True)
+    assert await fetch(server, database_name, "select * from a order by id") == [(1, "it's; $$"), (2, None)]
+    seed.write_text("copy a from stdin;\nx\ty\n\\.\n")
+    with pytest.raises(StatementFailed, match="22P02"):
+        await push(server.dsn(database_name), files, seeds=(SeedFile("b", seed),), include_seed=True)
+    seed.write_text("copy a from stdin with (format csv);\n1,2\n\\.\n")
+    with pytest.raises(CopyNotUnderstood, match="format csv"):
+        await push(server.dsn(database_name), files, seeds=(SeedFile("b", seed),), include_seed=True)
+
+
 async def test_a_refused_seed_leaves_nothing(server: TestServer, database_name: str, tmp_path: Path) -> None:
     files = write(tmp_path / "migrations", v1_a="create table a (id int)")
     (tmp_path / "s.sql").write_text("insert into a values (1); insert into b values (1)")
@@ -300,6 +318,20 @@ async def test_two_pushes_at_once_apply_each_file_once(server: TestServer, datab
     reports = await asyncio.gather(*(push(server.dsn(database_name), files) for _ in range(3)))
     assert sorted(len(report.plan.migrations) for report in reports) == [0, 0, 2]
     assert await fetch(server, database_name, "select count(*) from a") == [(1,)]
+
+
+async def test_a_connection_that_breaks_is_a_plain_error(
+    server: TestServer, database_name: str, tmp_path: Path
+) -> None:
+    files = write(tmp_path, v1_a="create table a (id int); select pg_terminate_backend(pg_backend_pid()); select 1")
+    with pytest.raises((DatabaseUnreachable, StatementFailed), match=r"57P01|was lost"):
+        await push(server.dsn(database_name, "postgres"), files)
+    assert await fetch(server, database_name, "select to_regclass('a') is null") == [(True,)]
+
+
+async def test_a_history_that_is_closed_to_us_is_a_plain_error(server: TestServer, database_name: str) -> None:
+    with pytest.raises(DatabaseRefused, match=r"permission denied for schema supabase_migrations \(SQLSTATE 42501\)"):
+        await plan_push(server.dsn(database_name, "supabase_storage_admin"), ())
 
 
 async def test_a_file_that_is_no_text_is_named(server: TestServer, database_name: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socle_platform.migrate.splitter import scan_tokens, split_statements
+from socle_platform.migrate.splitter import CopyData, parse_copy, scan_tokens, split_statements
 
 
 def texts(sql: str) -> list[str]:
@@ -90,6 +90,37 @@ def test_begin_elsewhere_opens_no_block() -> None:
     ]
 
 
+COPY = 'COPY "S".t (id, "Name") FROM stdin;\n1\tit\'s; $$ here\n2\t\\N\n\\.'
+
+
+def test_lines_of_data_belong_to_their_copy() -> None:
+    assert texts(f"select 1;\n{COPY}\n\n\n-- next\nselect 2;") == ["select 1", COPY, "-- next\nselect 2"]
+    assert texts(f"{COPY}\r\nselect 2") == [COPY, "select 2"]
+    assert texts("copy t from stdin;\n1\n2") == ["copy t from stdin;\n1\n2"]
+    assert texts("copy t to stdout; copy t from '/f'; select 'from stdin'; x") == [
+        "copy t to stdout",
+        "copy t from '/f'",
+        "select 'from stdin'",
+        "x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (COPY, CopyData("S", "t", ("id", "Name"), "1\tit's; $$ here\n2\t\\N\n", "")),
+        ("copy t from stdin;\n\\.", CopyData(None, "t", None, "", "")),
+        ("copy t from stdin;", CopyData(None, "t", None, "", "")),
+        ("copy T (A)\nfrom STDIN with (format csv);\n1\n\\.", CopyData(None, "t", ("a",), "1\n", "with (format csv)")),
+        ("copy t from '/f'", None),
+        ("select 1", None),
+        ("", None),
+    ],
+)
+def test_what_a_copy_says(statement: str, expected: CopyData | None) -> None:
+    assert parse_copy(statement) == expected
+
+
 def test_offsets_point_into_the_text() -> None:
     sql = "  select 1 ;\n-- note\nselect 'é;' ;"
     assert [sql[one.start : one.end] for one in split_statements(sql)] == texts(sql)
@@ -134,7 +165,7 @@ def test_whatever_is_joined_by_semicolons_is_split_again(statements: list[str], 
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_tokens_cover_any_text_without_gap(sql: str) -> None:
-    tokens = scan_tokens(sql)
+    tokens = list(scan_tokens(sql))
     assert "".join(sql[token.start : token.end] for token in tokens) == sql
     assert all(token.start < token.end for token in tokens)
 

@@ -28,13 +28,14 @@ from socle_platform.migrate.policies import (
     load_policy_files,
 )
 from socle_platform.migrate.rights import MissingRight, MissingRights, print_sql
-from socle_platform.migrate.session import Connect, DatabaseUnreachable
+from socle_platform.migrate.session import Connect, DatabaseRefused, DatabaseUnreachable
 from socle_platform.migrate.sources import MigrationFile, MigrationFileInvalid, SeedFile, load_migration_files, sql_root
 from socle_platform.migrate.splitter import Statement, split_statements
 
 __all__ = [
     "BootstrapReport",
     "Connect",
+    "DatabaseRefused",
     "DatabaseUnreachable",
     "MigrationChanged",
     "MigrationFailed",

@@ -20,7 +20,7 @@ from socle_platform.errors import SocleError
 from socle_platform.migrate.passwords import scram_verifier, verify_scram
 from socle_platform.migrate.quoting import quote_identifier, quote_literal
 from socle_platform.migrate.rights import PLATFORM_ROLES, MissingRight, MissingRights, load_facts, missing_rights
-from socle_platform.migrate.session import Connect, connect
+from socle_platform.migrate.session import Connect, connect, own_errors
 from socle_platform.migrate.sources import PlatformMigration, load_platform_migrations
 from socle_platform.migrate.splitter import split_statements
 
@@ -146,13 +146,15 @@ async def ensure_platform(
     `passwords` maps roles to the passwords they shall have. They are sent as verifiers. The password of a superuser is
     left alone, except that of supabase_admin by itself (the embedded server).
 
-    Raises MissingRights (naming each right and its statement), MigrationChanged, MigrationFailed, ServerTooOld.
+    Raises MissingRights (naming each right and its statement), MigrationChanged, MigrationFailed, ServerTooOld,
+    DatabaseUnreachable, DatabaseRefused.
     """
     started = time.monotonic()
     migrations = load_platform_migrations(root)
     connection = await connect(target)
     try:
-        report = await _until_undisturbed(lambda: _ensure(connection, migrations, passwords or {}, progress))
+        with own_errors():
+            report = await _until_undisturbed(lambda: _ensure(connection, migrations, passwords or {}, progress))
     finally:
         await connection.close()
     return replace(report, seconds=time.monotonic() - started)

@@ -7,6 +7,7 @@ hash)` (contract cli.md §3).
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,7 +17,7 @@ from socle_platform.errors import SocleError
 from socle_platform.migrate.failures import StatementFailed
 from socle_platform.migrate.session import Connect, Operator, acting_as_operator
 from socle_platform.migrate.sources import MigrationFile, SeedFile, read_sql
-from socle_platform.migrate.splitter import split_statements
+from socle_platform.migrate.splitter import CopyData, parse_copy, split_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,6 +66,10 @@ class MigrationsOutOfOrder(SocleError):
             "Found local migration files to be inserted before the last migration on remote database.\n\n"
             f"Run again with --include-all to apply them too:\n{listed}"
         )
+
+
+class CopyNotUnderstood(SocleError):
+    """COPY FROM stdin in a file has options that are not understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +292,21 @@ async def _run_statement(
 ) -> None:
     connection = operator.connection
     try:
-        await connection.execute(statement, *arguments)
+        if (copy := parse_copy(statement)) is not None:
+            await _copy(operator, title, copy)
+        else:
+            await connection.execute(statement, *arguments)
     except asyncpg.PostgresError as error:
         if connection.is_in_transaction():
             await connection.execute("rollback")
         raise StatementFailed(title, index, statement.strip(), error) from error
+
+
+async def _copy(operator: Operator, title: str, copy: CopyData) -> None:
+    if copy.options:
+        raise CopyNotUnderstood(
+            f"{title}: COPY {copy.table} FROM stdin is understood without options only, not with {copy.options}"
+        )
+    await operator.connection.copy_to_table(
+        copy.table, schema_name=copy.schema, columns=copy.columns, source=io.BytesIO(copy.data.encode())
+    )

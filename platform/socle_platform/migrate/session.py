@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import asyncpg
@@ -36,6 +36,25 @@ order by s.setrole <> 0, s.setdatabase <> 0
 
 class DatabaseUnreachable(SocleError):
     """The database cannot be reached."""
+
+
+class DatabaseRefused(SocleError):
+    """The database refused what it was asked."""
+
+    def __init__(self, message: str, sqlstate: str) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(f"{message} (SQLSTATE {sqlstate})")
+
+
+@contextmanager
+def own_errors() -> Generator[None]:
+    """Turns the driver's errors into DatabaseUnreachable (the connection broke) and DatabaseRefused."""
+    try:
+        yield
+    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError) as error:
+        raise DatabaseUnreachable(f"the connection to the database was lost: {error}") from error
+    except asyncpg.PostgresError as error:
+        raise DatabaseRefused(str(error), error.sqlstate or "XX000") from error
 
 
 class Operator:
@@ -84,14 +103,20 @@ async def acting_as_operator(
     """
     connection = await connect(target)
     try:
-        connection.add_log_listener(lambda _, message: progress(_notice(message)))
-        if lock and not await connection.fetchval("select pg_try_advisory_lock($1)", PROJECT_LOCK_KEY):
-            progress("waiting for another run to finish")
-            await connection.execute("set statement_timeout = 0; set lock_timeout = 0")
-            await connection.execute("select pg_advisory_lock($1)", PROJECT_LOCK_KEY)
-        yield await _become_operator(connection)
+        with own_errors():
+            connection.add_log_listener(lambda _, message: progress(_notice(message)))
+            if lock:
+                await _take_turns(connection, progress)
+            yield await _become_operator(connection)
     finally:
         await connection.close()
+
+
+async def _take_turns(connection: DriverConnection[Any], progress: Callable[[str], None]) -> None:
+    if not await connection.fetchval("select pg_try_advisory_lock($1)", PROJECT_LOCK_KEY):
+        progress("waiting for another run to finish")
+        await connection.execute("set statement_timeout = 0; set lock_timeout = 0")
+        await connection.execute("select pg_advisory_lock($1)", PROJECT_LOCK_KEY)
 
 
 async def _become_operator(connection: DriverConnection[Any]) -> Operator:

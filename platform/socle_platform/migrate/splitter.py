@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*")
@@ -15,6 +17,7 @@ _ESCAPE_STRING = re.compile(r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\\?$)", re.DOTA
 _STRING_GOES_ON = re.compile(r"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:\s|--[^\n\r]*(?:[\n\r]|$))*(?=')")
 _QUOTED_NAME = re.compile(r'"[^"]*(?:""[^"]*)*"?')
 _LINE_COMMENT = re.compile(r"--[^\n\r]*")
+_END_OF_DATA = re.compile(r"^\\\.[ \t\r]*$", re.MULTILINE)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 #: Kinds of a token; blanks and comments carry no meaning.
@@ -34,7 +37,8 @@ class Token:
 class Statement:
     """One statement without its semicolon and the blanks around it; `start`/`end` are offsets into the whole text.
 
-    Comments before a statement belong to it.
+    Comments before a statement belong to it, and so do the lines of data after `copy … from stdin;`, as pg_dump writes
+    them, up to and with the line `\\.`.
     """
 
     text: str
@@ -42,36 +46,96 @@ class Statement:
     end: int
 
 
-def scan_tokens(sql: str) -> list[Token]:
+@dataclass(frozen=True, slots=True)
+class CopyData:
+    """`copy table (columns) from stdin;` with its lines. `columns` is None where none are named."""
+
+    schema: str | None
+    table: str
+    columns: tuple[str, ...] | None
+    data: str
+    options: str
+
+
+def scan_tokens(sql: str, position: int = 0) -> Iterator[Token]:
     """Cut the text into tokens, gaplessly. What is left open (a quote, a comment) reaches to the end."""
-    tokens: list[Token] = []
-    position = 0
     while position < len(sql):
         kind, end = _next_token(sql, position)
-        tokens.append(Token(kind, position, end))
+        yield Token(kind, position, end)
         position = end
-    return tokens
 
 
 def split_statements(sql: str) -> list[Statement]:
     """The statements of an SQL text in order; pieces of nothing but blanks and comments are left out."""
     statements: list[Statement] = []
     begin = 0
+    while begin < len(sql):
+        end, meaningful, copies = _statement_end(sql, begin)
+        after = end + 1
+        if copies:
+            end = after = _data_end(sql, after)
+        if meaningful:
+            statements.append(_trimmed(sql, begin, end))
+        begin = after
+    return statements
+
+
+def parse_copy(statement: str) -> CopyData | None:
+    """What a `copy … from stdin` with its data says; None for any other statement."""
+    end, _, copies = _statement_end(statement, 0)
+    if not copies:
+        return None
+    names: list[str] = []
+    columns: list[str] | None = None
+    tokens = [token for token in scan_tokens(statement[:end]) if token.kind not in (SPACE, COMMENT)]
+    for number, token in enumerate(tokens):
+        text = statement[token.start : token.end]
+        if token.kind == WORD and text.lower() == "from" and number:
+            options = statement[tokens[number + 1].end : end].strip()
+            return CopyData(
+                schema=names[-2] if len(names) > 1 else None,
+                table=names[-1],
+                columns=None if columns is None else tuple(columns),
+                data=_data(statement, end + 1),
+                options=options,
+            )
+        if text == "(":
+            columns = []
+        elif token.kind in (WORD, NAME) and number:
+            name = text[1:-1].replace('""', '"') if token.kind == NAME else text.lower()
+            (names if columns is None else columns).append(name)
+    return None
+
+
+def _statement_end(sql: str, begin: int) -> tuple[int, bool, bool]:
+    """Where the semicolon (or the end) is, whether there is a statement at all, and whether lines of data follow."""
     block = _BlockDepth()
+    words: list[str] = []
     meaningful = False
-    for token in scan_tokens(sql):
-        if token.kind == OTHER and sql[token.start] == ";" and block.is_closed():
-            if meaningful:
-                statements.append(_trimmed(sql, begin, token.start))
-            begin, meaningful = token.end, False
-            block = _BlockDepth()
-            continue
+    for token in scan_tokens(sql, begin):
+        text = sql[token.start : token.end]
+        if token.kind == OTHER and text == ";" and block.is_closed():
+            copies = words[:1] == ["copy"] and ("from", "stdin") in pairwise(words)
+            return token.start, meaningful, copies
         if token.kind not in (SPACE, COMMENT):
             meaningful = True
-            block.see(token.kind, sql[token.start : token.end])
-    if meaningful:
-        statements.append(_trimmed(sql, begin, len(sql)))
-    return statements
+            words.append(text.lower() if token.kind == WORD else "")
+            block.see(token.kind, text)
+    return len(sql), meaningful, False
+
+
+def _data_end(sql: str, after: int) -> int:
+    ending = _END_OF_DATA.search(sql, after)
+    return len(sql) if ending is None else ending.end()
+
+
+def _data(sql: str, after: int) -> str:
+    """The lines after the one with the semicolon."""
+    first = sql.find("\n", after)
+    if first < 0:
+        return ""
+    ending = _END_OF_DATA.search(sql, first)
+    return sql[first + 1 : len(sql) if ending is None else ending.start()]
 
 
 class _BlockDepth:
