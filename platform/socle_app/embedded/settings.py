@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -23,7 +26,18 @@ def plan_settings(profile: Profile, memory: int) -> dict[str, str]:
     """The server settings of a profile for `memory` bytes. `auto` is small or normal by memory."""
     if profile == "auto":
         profile = "small" if memory < SMALL_BELOW else "normal"
-    return {**_EVERYWHERE, **({"small": _SMALL, "normal": _normal(memory), "test": _TEST}[profile])}
+    return {
+        **_EVERYWHERE,
+        **recovery_settings(os.uname().release),
+        **({"small": _SMALL, "normal": _normal(memory), "test": _TEST}[profile]),
+    }
+
+
+def recovery_settings(kernel: str) -> dict[str, str]:
+    """After a crash, one system call for all files instead of one each (1.7 s of a restart); Linux 5.8 tells errors."""
+    found = re.match(r"(\d+)\.(\d+)", kernel)
+    able = sys.platform == "linux" and found is not None and (int(found[1]), int(found[2])) >= (5, 8)
+    return {"recovery_init_sync_method": "syncfs"} if able else {}
 
 
 _EVERYWHERE = {

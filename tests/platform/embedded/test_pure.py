@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from socle_app.embedded.access import is_loopback, render_hba, render_ident
 from socle_app.embedded.layout import known_layout, read_note, write_note
 from socle_app.embedded.logfile import LARGE, last_words, rotate_log, trim_log
 from socle_app.embedded.processes import PidFile, parse_pid_file
-from socle_app.embedded.settings import MIB, machine_memory, plan_settings
+from socle_app.embedded.settings import MIB, machine_memory, plan_settings, recovery_settings
 
 GIB = 1024 * MIB
 
@@ -31,6 +32,15 @@ def test_only_tests_are_not_durable(profile: str) -> None:
     names = {"fsync", "synchronous_commit", "full_page_writes"}
     assert not names & plan_settings(profile, 8 * GIB).keys()  # type: ignore[arg-type] # the values are Profile's
     assert names <= plan_settings("test", 8 * GIB).keys()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has syncfs")
+@pytest.mark.parametrize(
+    ("kernel", "able"),
+    [("6.18.44-x", True), ("5.8.0", True), ("5.4.0-91-generic", False), ("4.19.0", False), ("odd", False)],
+)
+def test_recovery_is_quick_where_the_kernel_tells_errors(kernel: str, able: bool) -> None:
+    assert bool(recovery_settings(kernel)) == able
 
 
 def machine(root: Path, files: dict[str, str]) -> Path:
