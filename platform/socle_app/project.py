@@ -9,7 +9,7 @@ from pathlib import Path
 
 from socle_app.project_config import Config, read_config, read_dotenv
 from socle_platform.errors import SocleError
-from socle_platform.migrate.policies import PolicyFile, load_policy_files
+from socle_platform.migrate.policy_files import PolicyFile, load_policy_files
 from socle_platform.migrate.sources import MigrationFile, SeedFile, load_migration_files, sql_root
 
 BUILT_IN = "dedicace"

@@ -9,7 +9,7 @@ import pytest
 
 from harness.postgres import TestServer
 from socle_platform.migrate import PolicyFile, PolicyFileInvalid, StatementFailed, apply_policies
-from socle_platform.migrate.policies import Declared, parse_declaration, parse_policy_file
+from socle_platform.migrate.policy_files import Declared, parse_declaration, parse_policy_file
 
 NOTES = """
 alter table notes enable row level security;

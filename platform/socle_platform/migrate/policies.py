@@ -1,34 +1,27 @@
 """Declarative policies: files that say which row-level policies and grants their tables have (issue «dedicace»).
 
-A file holds `create policy`, `grant`, `revoke`, `alter table … row level security` and `comment on policy`, in the
-order in which they are to be run. Applying drops and re-creates what a file declares, drops what it declared before and
-no longer does, and leaves alone what no file ever declared. What was applied is recorded in
+Applying drops and re-creates what a file declares, drops what it declared before and no longer does, and leaves alone
+what no file ever declared. What was applied is recorded in
 `supabase_migrations.policy_files`, so that an unchanged file takes no lock on its tables.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 
-from socle_platform.errors import SocleError
 from socle_platform.migrate.failures import StatementFailed
+from socle_platform.migrate.policy_files import Declared, PolicyFile, TableName, shown_table
 from socle_platform.migrate.quoting import quote_identifier
 from socle_platform.migrate.session import Connect, Operator, acting_as_operator
-from socle_platform.migrate.sources import read_sql
-from socle_platform.migrate.splitter import COMMENT, NAME, SPACE, WORD, scan_tokens, split_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
 Outcome: TypeAlias = Literal["created", "changed", "unchanged", "removed"]
-TableName: TypeAlias = tuple[str | None, str]
-"""Schema (None: found along the search path) and table."""
 
 _CREATE_RECORD = """
 create table supabase_migrations.policy_files (
@@ -69,29 +62,6 @@ on conflict (path) do update set hash = excluded.hash, declared = excluded.decla
 """
 
 
-class PolicyFileInvalid(SocleError):
-    """A policies file holds something else than policies and grants."""
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """One thing that a file declares about a table: a policy, the grants of a role, or row-level security itself."""
-
-    kind: Literal["policy", "grants", "row security"]
-    table: TableName
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyFile:
-    """A parsed policies file: `path` is the name it is recorded under; `statements` are (number, text)."""
-
-    path: str
-    hash: str
-    statements: tuple[str, ...]
-    declared: tuple[Declared, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
     """What became of one declared thing. `name` is the policy's, or the role's for grants, or empty."""
@@ -128,129 +98,6 @@ class PoliciesReport:
         outcomes: tuple[Outcome, ...] = ("created", "changed", "removed", "unchanged")
         counts = ", ".join(f"{self.count(outcome)} {outcome}" for outcome in outcomes)
         return "\n".join([*lines, f"Policies: {counts}."])
-
-
-def load_policy_files(folder: Path, *, prefix: str = "") -> tuple[PolicyFile, ...]:
-    """All policies files of a folder, in the order of their names.
-
-    Raises PolicyFileInvalid, MigrationFileInvalid.
-    """
-    found = sorted(folder.glob("*.sql")) if folder.is_dir() else []
-    return tuple(parse_policy_file(f"{prefix}{path.name}", read_sql(path)) for path in found)
-
-
-def parse_policy_file(path: str, sql: str) -> PolicyFile:
-    """What a policies file declares. Pure.
-
-    Raises PolicyFileInvalid for a statement that is none of those allowed, or a policy declared twice.
-    """
-    statements = tuple(statement.text for statement in split_statements(sql))
-    declared: dict[Declared, None] = {}
-    for number, statement in enumerate(statements):
-        try:
-            found = parse_declaration(statement)
-        except PolicyFileInvalid as error:
-            raise PolicyFileInvalid(f"{path}: {error.message}\nAt statement: {number}\n{statement}") from None
-        for one in found:
-            if one.kind == "policy" and one in declared:
-                raise PolicyFileInvalid(f"{path}: policy {one.name!r} on {_shown(one.table)} is declared twice")
-            declared[one] = None
-    return PolicyFile(
-        path=path, hash=hashlib.sha256(sql.encode()).hexdigest(), statements=statements, declared=tuple(declared)
-    )
-
-
-def parse_declaration(statement: str) -> tuple[Declared, ...]:
-    """What one statement declares; nothing for a comment on a policy. Pure.
-
-    Raises PolicyFileInvalid for any other kind of statement.
-    """
-    words = _Words(statement)
-    if words.take("create", "policy"):
-        name = words.name()
-        words.expect("on")
-        return (Declared("policy", words.table(), name),)
-    if words.take("alter", "table"):
-        words.take("if", "exists")
-        words.take("only")
-        table = words.table()
-        words.take("no")
-        if not (words.take("enable") or words.take("disable") or words.take("force")):
-            raise PolicyFileInvalid("of ALTER TABLE only … ROW LEVEL SECURITY belongs here")
-        words.expect("row", "level", "security")
-        return (Declared("row security", table, ""),)
-    if words.take("grant"):
-        return words.grants("to")
-    if words.take("revoke"):
-        return words.grants("from")
-    if words.take("comment", "on", "policy"):
-        return ()
-    raise PolicyFileInvalid("only CREATE POLICY, GRANT, REVOKE, ROW LEVEL SECURITY and COMMENT ON POLICY belong here")
-
-
-class _Words:
-    """The words of a statement, read from the front."""
-
-    def __init__(self, statement: str) -> None:
-        self._tokens = [
-            (token.kind, statement[token.start : token.end])
-            for token in scan_tokens(statement)
-            if token.kind not in (SPACE, COMMENT)
-        ]
-        self._next = 0
-
-    def take(self, *words: str) -> bool:
-        ahead = self._tokens[self._next : self._next + len(words)]
-        found = len(ahead) == len(words) and all(
-            kind == WORD and text.lower() == word for (kind, text), word in zip(ahead, words, strict=True)
-        )
-        if found:
-            self._next += len(words)
-        return found
-
-    def expect(self, *words: str) -> None:
-        if not self.take(*words):
-            raise PolicyFileInvalid(f"expected {' '.join(words).upper()}")
-
-    def name(self) -> str:
-        kind, text = self._tokens[self._next] if self._next < len(self._tokens) else ("", "")
-        if kind not in (WORD, NAME):
-            raise PolicyFileInvalid("expected a name")
-        self._next += 1
-        return text[1:-1].replace('""', '"') if kind == NAME else text.lower()
-
-    def symbol(self, char: str) -> bool:
-        found = self._next < len(self._tokens) and self._tokens[self._next][1] == char
-        self._next += found
-        return found
-
-    def table(self) -> TableName:
-        first = self.name()
-        return (first, self.name()) if self.symbol(".") else (None, first)
-
-    def grants(self, direction: str) -> tuple[Declared, ...]:
-        depth = 0
-        while depth or not self.take("on"):
-            if self._next >= len(self._tokens):
-                raise PolicyFileInvalid("only rights on tables belong here, not memberships")
-            depth += {"(": 1, ")": -1}.get(self._tokens[self._next][1], 0)
-            self._next += 1
-        for other in ("all", "database", "domain", "function", "schema", "sequence", "type", "parameter", "routine"):
-            if self.take(other):
-                raise PolicyFileInvalid(f"only rights on tables belong here, not on {other.upper()}")
-        self.take("table")
-        tables = [self.table()]
-        while self.symbol(","):
-            tables.append(self.table())
-        self.expect(direction)
-        roles = [self._role()]
-        while self.symbol(","):
-            roles.append(self._role())
-        return tuple(Declared("grants", table, role) for table in tables for role in roles)
-
-    def _role(self) -> str:
-        self.take("group")
-        return self.name()
 
 
 async def apply_policies(
@@ -383,12 +230,8 @@ def _qualified(table: TableName) -> str:
     return ".".join(quote_identifier(part) for part in table if part is not None)
 
 
-def _shown(table: TableName) -> str:
-    return ".".join(part for part in table if part is not None)
-
-
 def _change(file: str, one: Declared, outcome: Outcome) -> PolicyChange:
-    return PolicyChange(file=file, kind=one.kind, table=_shown(one.table), name=one.name, outcome=outcome)
+    return PolicyChange(file=file, kind=one.kind, table=shown_table(one.table), name=one.name, outcome=outcome)
 
 
 def _render_record(states: _State) -> str:
