@@ -20,6 +20,7 @@ import orjson
 
 from socle_platform.db import ConnectionLost, DatabaseError, DatabaseUnavailable, PoolTimeout
 from socle_platform.errors import SocleError, WireResponse
+from socle_platform.http import BodyTooLarge
 from socle_platform.keys import (
     NoKeyConfigured,
     TokenAlgorithmRefused,
@@ -180,6 +181,8 @@ def failure_of(error: Exception, *, authenticated: bool = False) -> Failure:
             return _of_token(error)
         case DatabaseError():
             return _of_database(error, authenticated=authenticated)
+        case BodyTooLarge():
+            return Failure(413, Code.BODY_UNREADABLE, error.message)
         case PoolTimeout():
             return _of_code(Code.POOL_TIMEOUT)
         case ConnectionLost():

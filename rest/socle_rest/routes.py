@@ -55,8 +55,10 @@ class Live(Protocol):
 
 def build(settings: RestSettings, resources: Resources, live: Live, *, standalone: bool = False) -> ASGIApp:
     """The service. `standalone`: nothing stands in front of it, so it answers CORS itself, as PostgREST does, knows
-    callers by their bearer token alone, and signs its answers."""
-    return RestService(settings, resources, live, standalone=standalone)
+    callers by their bearer token alone, and signs its answers. `settings` are those at the start; the current ones are
+    in `live`."""
+    del settings
+    return RestService(resources, live, standalone=standalone)
 
 
 _Work = Job | tuple[ApiRequest, Description | Inspection]
@@ -97,8 +99,7 @@ _NO_TIMER = _NoTimer()
 class RestService:
     """One ASGI application; all state is in `live`, the connection pool and the caches of documents."""
 
-    def __init__(self, settings: RestSettings, resources: Resources, live: Live, *, standalone: bool) -> None:
-        self._settings = settings
+    def __init__(self, resources: Resources, live: Live, *, standalone: bool) -> None:
         self._resources = resources
         self._live = live
         self._standalone = standalone
