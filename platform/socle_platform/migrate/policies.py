@@ -1,4 +1,4 @@
-"""Declarative policies: files that say which row-level policies and grants their tables have (issue «dedicace»).
+"""Declarative policies: files that say which row-level policies and grants their tables have.
 
 Applying drops and re-creates what a file declares, drops what it declared before and no longer does, and leaves alone
 what no file ever declared. What was applied is recorded in

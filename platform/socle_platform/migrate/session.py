@@ -54,7 +54,7 @@ def own_errors() -> Generator[None]:
     except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError) as error:
         raise DatabaseUnreachable(f"the connection to the database was lost: {error}") from error
     except asyncpg.PostgresError as error:
-        raise DatabaseRefused(str(error), error.sqlstate or "XX000") from error
+        raise DatabaseRefused(getattr(error, "message", None) or str(error), error.sqlstate or "XX000") from error
 
 
 class Operator:
