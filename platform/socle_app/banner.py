@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Group
-from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import RenderableType
+    from rich.console import Console
 
     from socle_app.state import Running
 
@@ -25,14 +22,11 @@ def render_environment(values: Mapping[str, str]) -> str:
     return "".join(f'{name}="{value}"\n' for name, value in values.items())
 
 
-def status_table(running: Running) -> RenderableType:
-    """URLs, keys and places of a running platform as a table."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold cyan", no_wrap=True)
-    table.add_column(overflow="fold")
+def print_status(console: Console, running: Running) -> None:
+    """URLs, keys and places of a running platform, a line each; long keys are left whole for copying."""
     for name in (*_URLS, *_KEYS):
         if running.values.get(name):
-            table.add_row(name, Text(running.values[name]))
+            console.print(Text.assemble((f"{name:<17}", "bold cyan"), running.values[name]), soft_wrap=True)
     places = {
         "project": running.project,
         "process": str(running.pid),
@@ -43,26 +37,24 @@ def status_table(running: Running) -> RenderableType:
     }
     for name, value in places.items():
         if value:
-            table.add_row(Text(name, style="dim"), Text(value, style="dim"))
-    return table
+            console.print(Text(f"{name:<17}{value}", style="dim"), soft_wrap=True)
 
 
-def ready_banner(running: Running, seconds: float, notes: tuple[str, ...] = ()) -> RenderableType:
-    """The panel shown once at the end of a start: where everything is and three things to try."""
+def print_ready(console: Console, running: Running, seconds: float, notes: tuple[str, ...] = ()) -> None:
+    """Shown once at the end of a start: where everything is, three things to try, what to know."""
     values = running.values
-    tries = Text.assemble(
-        ("Three things to try\n", "bold"),
-        "1. Read a table      ",
-        (f"curl '{values['REST_URL']}/product_items?select=*' -H 'apikey: {values['PUBLISHABLE_KEY']}'\n", "green"),
-        "2. Sign up           ",
-        (
-            f"curl '{values['API_URL']}/auth/v1/signup' -H 'apikey: {values['PUBLISHABLE_KEY']}' "
-            '-d \'{"email":"a@example.com","password":"secret-password"}\'\n',
-            "green",
-        ),
-        "3. Look at the data  ",
-        (f"psql {values['DB_URL']}", "green"),
-    )
-    parts: list[RenderableType] = [status_table(running), Text(), tries]
-    parts += [Text(f"! {note}", style="yellow") for note in notes]
-    return Panel(Group(*parts), title=f"Socle is ready ({seconds:.1f} s)", border_style="green", title_align="left")
+    key = values["PUBLISHABLE_KEY"]
+    console.rule(f"[bold green]Socle is ready[/] ({seconds:.1f} s)", style="green", align="left")
+    print_status(console, running)
+    person = '{"email":"a@example.com","password":"secret-password"}'
+    tries = {
+        "Read a table": f"curl '{values['REST_URL']}/product_items?select=*' -H 'apikey: {key}'",
+        "Sign up": f"curl '{values['API_URL']}/auth/v1/signup' -H 'apikey: {key}' -d '{person}'",
+        "Look at the data": f"psql {values['DB_URL']}",
+    }
+    console.rule("[bold]Three things to try[/]", style="green", align="left")
+    for number, (name, command) in enumerate(tries.items(), 1):
+        console.print(Text.assemble((f"{number}. {name:<18}", "bold"), (command, "green")), soft_wrap=True)
+    for note in notes:
+        console.print(Text(f"! {note}", style="yellow"))
+    console.print(Text("Ctrl-C stops it; the data stays.", style="dim"))

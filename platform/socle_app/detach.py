@@ -56,13 +56,13 @@ def start_detached(options: StartOptions) -> None:
     if options.json:
         sys.stdout.write(line.decode())
         return
-    from socle_app.banner import status_table
+    from socle_app.banner import print_status
     from socle_app.cli.console import out, print_step
 
     running = place.state.read_running()
     print_step(f"Serving in the background as process {child.pid} ({json.loads(line)['API_URL']})")
     if running is not None:
-        out.print(status_table(running))
+        print_status(out, running)
 
 
 def _flags(options: StartOptions) -> list[str]:

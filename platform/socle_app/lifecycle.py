@@ -109,10 +109,10 @@ class Platform:
             sys.stdout.write(json.dumps(dict(self.running.values)) + "\n")
             sys.stdout.flush()
             return
-        from socle_app.banner import ready_banner
+        from socle_app.banner import print_ready
         from socle_app.cli.console import out
 
-        out.print(ready_banner(self.running, seconds, self.notes))
+        print_ready(out, self.running, seconds, self.notes)
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, TextIO
 
 import structlog
@@ -66,8 +67,8 @@ class Log:
                 _LEVELS.get(observation.level, logging.INFO), observation.text, service=observation.service
             )
         else:
-            fields = {name: getattr(observation, name) for name in getattr(observation, "__dataclass_fields__", ())}
-            self._logger.log(_LEVELS[observation.LEVEL], _sentence(type(observation).__name__), **fields)
+            named = {field.name: getattr(observation, field.name) for field in fields(observation)}
+            self._logger.log(_LEVELS[observation.LEVEL], _sentence(type(observation).__name__), **named)
 
     def _served(self, observation: RequestServed, level: str) -> None:
         self._logger.log(

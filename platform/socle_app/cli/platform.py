@@ -59,7 +59,7 @@ def status(
     """Show the running platform: URLs, keys, where its data lies."""
     from dataclasses import replace
 
-    from socle_app.banner import render_environment, status_table
+    from socle_app.banner import print_status, render_environment
     from socle_app.embedded.status import status as embedded_status
     from socle_app.places import locate
 
@@ -74,7 +74,7 @@ def status(
         typer.echo(render_environment(running.values), nl=False)
     elif output == "pretty":
         found = embedded_status(place.state.path).endpoint
-        out.print(status_table(replace(running, database_pid=found.pid) if found else running))
+        print_status(out, replace(running, database_pid=found.pid) if found else running)
     else:
         raise typer.BadParameter(f"-o must be pretty, env or json, not {output!r}")
 
