@@ -70,7 +70,8 @@ def serve(options: StartOptions) -> None:
     """Runs the platform in the foreground until SIGINT or SIGTERM. Raises SocleError when it cannot start."""
     import uvloop
 
-    configure_logging(level="debug" if options.verbose else "info", json_lines=options.json)
+    quiet = "info" if options.json else "warning"
+    configure_logging(level="debug" if options.verbose else quiet, json_lines=options.json)
     uvloop.run(_serve(options))
 
 
