@@ -98,6 +98,12 @@ async def test_a_further_file_is_applied_and_a_failing_one_leaves_nothing(
     assert report.applied == ("9001_more",)
 
 
+async def test_another_installation_is_told_apart(server: TestServer, empty_database: str) -> None:
+    await server.run(empty_database, "create schema auth", "create type auth.aal_level as enum ('aal1')")
+    with pytest.raises(MigrationFailed, match=r"(?s)0003_auth.*42710.*another Supabase installation"):
+        await ensure_platform(server.dsn(empty_database))
+
+
 async def test_an_older_program_on_a_newer_database_is_told(server: TestServer, database_name: str) -> None:
     await server.run(database_name, "insert into socle.migrations values (9999, 'future', 'x')")
     assert "9999" in (await ensure_platform(server.dsn(database_name))).warnings[0]

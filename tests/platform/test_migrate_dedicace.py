@@ -10,7 +10,14 @@ import asyncpg
 import pytest
 
 from harness.postgres import TestServer
-from socle_platform.migrate import apply_policies, load_migration_files, load_policy_files, push, sql_root
+from socle_platform.migrate import (
+    apply_policies,
+    ensure_platform,
+    load_migration_files,
+    load_policy_files,
+    push,
+    sql_root,
+)
 
 A, B = "6e2f3c4a-8e0b-4b53-9d4c-0f2b0a3f6f11", "7e2f3c4a-8e0b-4b53-9d4c-0f2b0a3f6f11"
 
@@ -225,3 +232,66 @@ async def test_a_deleted_user_takes_products_along_and_leaves_messages(callers: 
     assert await callers.run(None, "select participant_id from product_items") == [(None,)]
     await callers.connection.execute("delete from auth.users where id = $1", A)
     assert await callers.run("service", "select count(*) from product") == [(0,)]
+
+
+#: What the official CLI's remote reset does, as role postgres (contract cli.md §3.1).
+OFFICIAL_RESET = """
+do $reset$
+declare
+  thing record;
+begin
+  for thing in
+    select nspname from pg_namespace
+    where pg_get_userbyid(nspowner) <> 'supabase_admin' and nspname !~ '^pg_'
+      and nspname not in (
+        'information_schema', '_analytics', '_realtime', '_supavisor', 'pgbouncer', 'pgmq', 'pgsodium', 'pgtle',
+        'supabase_migrations', 'vault', 'extensions', 'public')
+  loop
+    execute format('drop schema if exists %I cascade', thing.nspname);
+  end loop;
+  for thing in select oid::regprocedure as name from pg_proc where pronamespace = 'public'::regnamespace loop
+    execute format('drop routine if exists %s cascade', thing.name);
+  end loop;
+  for thing in
+    select oid::regclass as name from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')
+  loop
+    execute format('drop table if exists %s cascade', thing.name);
+  end loop;
+  for thing in
+    select oid::regclass as name from pg_class
+    where relkind in ('r', 'p') and (
+      (relnamespace = 'auth'::regnamespace and relname <> 'schema_migrations')
+      or relnamespace = 'supabase_migrations'::regnamespace)
+  loop
+    execute format('truncate table %s restart identity cascade', thing.name);
+  end loop;
+  for thing in select policyname, schemaname, tablename from pg_policies loop
+    execute format('drop policy if exists %I on %I.%I', thing.policyname, thing.schemaname, thing.tablename);
+  end loop;
+  for thing in select pubname from pg_publication where pubname not like 'supabase_realtime%' loop
+    execute format('drop publication if exists %I', thing.pubname);
+  end loop;
+end
+$reset$
+"""
+
+
+async def test_the_official_reset_can_be_followed_by_a_push(
+    server: TestServer, database_name: str, callers: Callers
+) -> None:
+    await callers.run(A, "insert into product default values")
+    operator = await asyncpg.connect(server.dsn(database_name, "postgres"))
+    await operator.execute("create schema private")
+    await operator.execute(OFFICIAL_RESET)
+    await operator.close()
+    assert await callers.connection.fetchval(
+        "select to_regnamespace('private') is null and count(*) = 0 from auth.users"
+    )
+    assert (await ensure_platform(server.dsn(database_name))).applied == ()
+    migrations = load_migration_files(sql_root() / "migrations" / "dedicace")[0]
+    assert (await push(server.dsn(database_name), migrations)).plan.migrations == migrations
+    files = load_policy_files(sql_root() / "policies" / "dedicace")
+    assert (await apply_policies(server.dsn(database_name), files)).count("created") == 11
+    await callers.connection.execute("insert into auth.users (id) values ($1)", A)
+    await callers.run(A, "insert into product default values")
+    assert len(await callers.run(A, "select * from product")) == 1

@@ -37,6 +37,8 @@ _ATTEMPTS = 6
 _OLDEST_SERVER = 150000
 #: Cluster-wide catalogs (roles, memberships) know no advisory lock across databases: these mean "try again".
 _COLLISIONS = ("XX000", "23505", "40P01", "40001")
+#: duplicate_object, duplicate_table, duplicate_function, duplicate_schema
+_ALREADY_THERE = ("42710", "42P07", "42723", "42P06")
 
 _STATUS = """
 select current_user::text as role, r.rolsuper as superuser, current_database()::text as database,
@@ -322,6 +324,11 @@ def _failure(migration: PlatformMigration, script: str, status: _Status, error: 
     statement = _statement_at(script, int(getattr(error, "position", None) or 0))
     context = "\n".join(part for part in (getattr(error, "internal_query", None), statement) if part)
     text = f"platform migration {migration.title}: {error} (SQLSTATE {error.sqlstate})"
+    if error.sqlstate in _ALREADY_THERE:
+        text += (
+            "\nThe database has objects of these names that Socle did not make, as another Supabase installation does. "
+            "Use a database of its own, and bring the data over with a dump."
+        )
     if error.sqlstate == "42501" and not status.superuser:
         return MissingRights(status.role, [MissingRight(text, context or "socle bootstrap --print-sql")])
     return MigrationFailed(f"{text}\n{context}" if context else text)
