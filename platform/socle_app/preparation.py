@@ -49,10 +49,9 @@ async def apply_project(dsn: str, place: Place, tell: Callable[[str], None]) -> 
         include_roles=True,
         progress=tell,
     )
-    if files := project.policies():
-        report = await apply_policies(dsn, files)
-        if not report.is_unchanged:
-            tell(report.render())
+    report = await apply_policies(dsn, project.policies())
+    if not report.is_unchanged:
+        tell(report.render())
 
 
 async def _pending(dsn: str, place: Place) -> list[str]:
