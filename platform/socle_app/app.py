@@ -66,7 +66,8 @@ def _live_rest(settings: RestSettings, environ: Mapping[str, str], api_dsn: str,
         return fresh
 
     connect = connector(parse_dsn(api_dsn), application_name="socle rest schema")
-    return Live(settings, resources.keyring, connect, reread=reread, observe=resources.observe)
+    renew = resources.database.renew_sessions
+    return Live(settings, resources.keyring, connect, reread=reread, observe=resources.observe, loaded=renew)
 
 
 def _render_auth_error(error: Exception) -> WireResponse:

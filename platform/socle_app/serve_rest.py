@@ -124,7 +124,7 @@ async def open_rest(
         admin = stack.enter_context(_listening(settings.admin)) if _wanted(settings.admin) else None
         database = Database(options.database, observe)
         stack.push_async_callback(database.close)
-        live = _make_live(options, observe, database.forget_statements, fatal)
+        live = _make_live(options, observe, database.renew_sessions, fatal)
         observe.subscribe(RestLog(lambda: live.serving.settings))
         observe.subscribe(metrics := RestMetrics(database))
         stack.push_async_callback(live.close)

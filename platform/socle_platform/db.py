@@ -218,6 +218,11 @@ class Database:
         for pool in self._pools.values():
             pool.generation += 1
 
+    def renew_sessions(self) -> None:
+        """Serves later requests on new sessions, which know the login role's and the database's present settings."""
+        for pool in self._pools.values():
+            pool.renew()
+
     def pool_states(self) -> dict[str, PoolState]:
         """How the pools stand: `api`, and each service by its name (services of one login share one)."""
         pools = {"api": self._api, **self._services}

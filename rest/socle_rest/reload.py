@@ -211,7 +211,7 @@ class Live:
             wanted, self._wanted = self._wanted, _Work.NONE
             self._called.clear()
             if wanted:
-                await self._renew(connection, load=_Work.SCHEMA in wanted)
+                await self._renew(connection, wanted)
                 await asyncio.sleep(COOLDOWN)
             if listened != (self.serving.settings.channel_enabled, self.serving.settings.channel):
                 return
@@ -221,18 +221,21 @@ class Live:
             if connection.is_closed():
                 raise ConnectionResetError("the database closed the connection")
 
-    async def _renew(self, connection: asyncpg.Connection, *, load: bool) -> None:
-        """One swap at the end, so that no request sees new settings with an old schema cache."""
+    async def _renew(self, connection: asyncpg.Connection, wanted: _Work) -> None:
+        """One swap at the end, so that no request sees new settings with an old schema cache.
+
+        With `db-config` the settings are read again with the schema cache, too."""
         started = time.monotonic()
-        before = self.serving
-        fresh = await self._with_settings(connection, before)
-        if load or fresh.schema is None or _reads_differently(before.settings, fresh.settings):
+        before = fresh = self.serving
+        if _Work.CONFIG in wanted or before.settings.config_in_database:
+            fresh = await self._with_settings(connection, before)
+        if _Work.SCHEMA in wanted or fresh.schema is None or _reads_differently(before.settings, fresh.settings):
             schema = await self._read_schema(connection, fresh.settings)
             fresh = replace(fresh, schema=schema, generation=before.generation + 1)
         elif self._reread is not None:
             fresh = replace(fresh, schema=replace(fresh.schema, roles=await load_role_settings(connection)))
         self.serving = fresh
-        if self._reread is not None:
+        if _Work.CONFIG in wanted and self._reread is not None:
             self._observe(SettingsReloaded())
         if fresh.generation != before.generation:
             if self._loaded is not None:

@@ -250,6 +250,20 @@ async def test_a_server_that_is_away_and_comes_back() -> None:
         await pool.close()
 
 
+async def test_renewing_ends_idle_sessions_now_and_busy_ones_when_they_come_back(make_pool: MakePool) -> None:
+    pool = make_pool()
+    busy, idle = await pool.acquire(), await pool.acquire()
+    pool.release(idle)
+    pool.renew()
+    assert idle.closed
+    assert await ask(busy, "select 'still here'") == "still here"
+    pool.release(busy)
+    assert busy.closed
+    fresh = await pool.acquire()
+    pool.release(fresh)
+    assert await pool.acquire() is fresh
+
+
 async def test_closing(make_pool: MakePool) -> None:
     pool = make_pool(2, cancel_timeout=5)
     busy, idle = await pool.acquire(), await pool.acquire()

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from socle_platform.pgwire.wire import Wire
 
 
+_RETIRED = -1
+"""The generation of a session that ends as soon as it is free."""
+
+
 class Pool:
     """At most `size` sessions of one login. Times in seconds; 0 switches a limit off.
 
@@ -167,7 +171,8 @@ class Pool:
             self.recover(wire)
             return
         now = asyncio.get_running_loop().time()
-        if self._closing or (self._max_lifetime and now - wire.born > self._max_lifetime):
+        aged = self._max_lifetime and now - wire.born > self._max_lifetime
+        if self._closing or wire.generation == _RETIRED or aged:
             wire.terminate()
             return
         while self._waiters:
@@ -245,6 +250,13 @@ class Pool:
         if self._idle:
             wait = self._idle[0].idle_since + self._idle_timeout - now
             self._sweeper = loop.call_later(max(wait, 0.05), self._sweep)
+
+    def renew(self) -> None:
+        """Ends every session, idle ones now and busy ones when they come back: whoever asks later gets a new one."""
+        for wire in list(self._wires):
+            wire.generation = _RETIRED
+        for wire in list(self._idle):
+            wire.terminate()
 
     async def close(self) -> None:
         """Ends idle sessions now and busy ones when they come back, at the latest after the cancel timeout."""
