@@ -68,6 +68,8 @@ def _identity(service: AuthService, call: Call, *, opaque: bool) -> Identity:
 async def require_user(service: AuthService, call: Call) -> Caller:
     """The signed-in user, whose row and session exist and who is not banned."""
     identity = _identity(service, call, opaque=False)
+    if identity.claims.get("token_use") == "id":
+        raise AuthError(ErrorCode.BAD_JWT, "invalid claim: an ID token is not an access token")
     if not identity.subject:
         raise AuthError(ErrorCode.BAD_JWT, "invalid claim: missing sub claim")
     user_id = wire.parse_uuid(identity.subject)

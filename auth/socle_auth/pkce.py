@@ -95,12 +95,17 @@ def is_expired(flow: FlowState, now: datetime, seconds: float) -> bool:
     return now > (flow.auth_code_issued_at or flow.created_at) + timedelta(seconds=seconds)
 
 
-def verify_code(flow: FlowState, verifier: str) -> None:
-    """Proves that the code goes to whoever began the flow. Raises `bad_code_verifier`."""
-    if flow.code_challenge_method == "plain":
-        offered = verifier
-    else:
+def matches_challenge(challenge: str, method: str | None, verifier: str) -> bool:
+    """Whether the verifier is the one that the challenge was made of (`s256` unless it is `plain`)."""
+    offered = verifier
+    if method != "plain":
         digest = hashlib.sha256(verifier.encode()).digest()
         offered = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-    if not flow.code_challenge or not hmac.compare_digest(offered.encode(), flow.code_challenge.encode()):
+    return hmac.compare_digest(offered.encode(), challenge.encode())
+
+
+def verify_code(flow: FlowState, verifier: str) -> None:
+    """Proves that the code goes to whoever began the flow. Raises `bad_code_verifier`."""
+    challenge = flow.code_challenge or ""
+    if not challenge or not matches_challenge(challenge, flow.code_challenge_method, verifier):
         raise AuthError(ErrorCode.BAD_CODE_VERIFIER, "code challenge does not match previously saved code verifier")

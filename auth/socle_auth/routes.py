@@ -58,6 +58,7 @@ def _modules() -> Iterable[ModuleType]:
     )
     from socle_auth.mfa import routes as mfa
     from socle_auth.oauth import routes as oauth
+    from socle_auth.oauth_server import routes as oauth_server
     from socle_auth.passkeys import routes as passkeys
 
     return (
@@ -77,6 +78,7 @@ def _modules() -> Iterable[ModuleType]:
         verify,
         mfa,
         oauth,
+        oauth_server,
         passkeys,
     )
 
