@@ -231,7 +231,7 @@ async def _insert(service: AuthService, connection: Connection, call: Call, new:
             claims = registration.claims_of_address(user.id, provider, address)
             created.append(await registration.create_identity(service, connection, user, provider, user.id, claims))
     user = replace(user, identities=tuple(created))
-    traits = {**_traits(user), "provider": new.app_metadata["provider"] if new.app_metadata else EMAIL}
+    traits = {**_traits(user), "provider": EMAIL if form.email else PHONE}
     await audit.record(service, connection, call, "user_signedup", None, traits)
     return await _confirm(service, connection, user, form)
 

@@ -13,6 +13,9 @@ class RefreshLocks:
     def __init__(self) -> None:
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
+    def __len__(self) -> int:
+        return len(self._locks)
+
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncGenerator[None]:
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))

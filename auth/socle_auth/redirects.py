@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_NUMERIC_END = re.compile(r"(^|\.)(\d+|0x[0-9a-f]*)\.?$", re.ASCII | re.IGNORECASE)
 _UNFIT = re.compile(r"[\x00-\x20\x7f\\]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NEVER = frozenset({"javascript", "data", "vbscript"})
@@ -101,6 +102,9 @@ class RedirectRules:
             return False
         if base is not None and _same_site(base, target):
             return True
+        address = _parse_address(target.hostname or "")
+        if address is not None:
+            return address.is_loopback  # RFC 8252 §7.3: a native app on the same machine
         return _is_plausible_host(target) and self._is_listed(url)
 
     def _is_listed(self, url: str) -> bool:
@@ -130,14 +134,18 @@ def _port(parts: SplitResult) -> int | None:
     return parts.port if parts.port is not None else _DEFAULT_PORTS.get(parts.scheme)
 
 
+def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
 def _is_plausible_host(target: SplitResult) -> bool:
     host = target.hostname or ""
-    if host.isdigit():
-        return False  # an address in decimal form
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return target.scheme not in _DEFAULT_PORTS or _HOST.fullmatch(host) is not None
+    if _NUMERIC_END.search(host):
+        return False  # browsers read it as an address: decimal, octal, hexadecimal (WHATWG URL, «ends in a number»)
+    return target.scheme not in _DEFAULT_PORTS or _HOST.fullmatch(host) is not None
 
 
 def _without_flow(url: str) -> str:

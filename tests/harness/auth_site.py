@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -146,9 +146,8 @@ class AuthSite:
         )
 
     async def post(self, path: str, json: Any = None, **rest: Any) -> httpx.Response:
-        return await self.send(
-            "POST", path, json if json is not None or "content" in rest or "form" in rest else {}, **rest
-        )
+        empty: dict[str, Any] | None = None if "content" in rest or "form" in rest else {}
+        return await self.send("POST", path, empty if json is None else json, **rest)
 
     async def get(self, path: str, **rest: Any) -> httpx.Response:
         return await self.send("GET", path, **rest)
@@ -186,6 +185,11 @@ class AuthSite:
         user = await self.create_user(**fields)
         return await self.sign_in(user["email"])
 
+    async def sign_in_after_confirming(self, user_id: str) -> dict[str, Any]:
+        """Confirms the address by the admin route and signs in."""
+        user = (await self.admin("PUT", f"/admin/users/{user_id}", {"email_confirm": True})).json()
+        return await self.sign_in(user["email"])
+
     async def refresh(self, refresh_token: str) -> httpx.Response:
         return await self.post("/token?grant_type=refresh_token", {"refresh_token": refresh_token})
 
@@ -207,7 +211,8 @@ class AuthSite:
 
 
 def claims_of(session: Mapping[str, Any], keyring: Keyring) -> Mapping[str, Any]:
-    return keyring.verify(session["access_token"]).claims
+    """The proven claims of a session's access token."""
+    return cast("Mapping[str, Any]", keyring.verify(session["access_token"]).claims)
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:
@@ -243,7 +248,7 @@ async def open_site(
         service.hasher.close()
 
 
-def changed(settings: AuthSettings = FAST, **parts: Any) -> AuthSettings:
+def changed(settings: AuthSettings = FAST, /, **parts: Any) -> AuthSettings:
     """Settings with parts replaced; `security__captcha=…` reaches into a nested one."""
     nested = dict[str, dict[str, Any]]()
     plain = dict[str, Any]()
