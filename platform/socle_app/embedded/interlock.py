@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from socle_app.embedded import processes
 from socle_app.embedded.errors import AddressUnusable, AlreadyRunning, PortTaken, StopFailed
-from socle_app.embedded.layout import Layout, known_layout, read_note
+from socle_app.embedded.layout import Layout, known_layout, read_note, remove_data, verify_owner
 from socle_app.embedded.status import supervisor_of
 from socle_platform.events import Noted, Observe, silent
 
@@ -34,6 +34,28 @@ async def stop_left_behind(state_dir: Path) -> bool:
         found = bool(processes.processes_in(layout.data))
         await clear_way(layout.data)
         layout.endpoint.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+    return found
+
+
+async def delete_data(state_dir: Path) -> bool:
+    """Delete a project's database for good, wherever it lives; what a start would make anew. False when there was none.
+
+    Stops a server left behind. Raises AlreadyRunning while its supervisor lives, PathUnusable where the data is another
+    project's, StopFailed.
+    """
+    layout = known_layout(state_dir)
+    if not layout.lock.exists():
+        return False
+    lock = claim(layout)
+    try:
+        found = layout.data.exists()
+        if found:
+            if layout.record.exists():
+                verify_owner(layout)
+            await clear_way(layout.data)
+            remove_data(layout)
     finally:
         os.close(lock)
     return found

@@ -5,7 +5,8 @@
 
 `home` is `<state>/postgres`, unless we are root and the server's user cannot enter it: then a folder below the shared
 folder (/var/lib/socle), named in location.json. Modes of folders that are not ours are never changed; `.socle` is
-ours, and root's may be passed through (0711) where that lets the data stay in it.
+ours, and root's may be passed through by the server's group (0710) where that lets the data stay in it: never by
+everybody, for it holds stored files too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,6 +34,7 @@ SHARED_DIRS = (Path("/var/lib/socle"), Path("/var/tmp/socle"))  # noqa: S108 —
 STATE_NAME = ".socle"
 SOCKET_PATH_BYTES = 107  # sun_path less its closing NUL
 ENTERABLE = 0o711
+CLOSED, PASSABLE = 0o700, 0o710
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,11 @@ class Layout:
         return self.own / "endpoint.json"
 
     @property
+    def owner(self) -> Path:
+        """Whose database it is, where it lives elsewhere."""
+        return self.home / "owner.json"
+
+    @property
     def record(self) -> Path:
         return self.own / "location.json"
 
@@ -86,20 +94,15 @@ def known_layout(state_dir: Path) -> Layout:
     return Layout(own, Path(home) if isinstance(home, str) else own)
 
 
-def ensure_state_dir(state_dir: Path) -> None:
-    """Make the state folder if it is missing: 0700, or 0711 as root so that the server's own user can pass through."""
-    if not state_dir.is_dir():
-        state_dir.mkdir(parents=True, mode=0o700)
-        if os.geteuid() == 0:
-            state_dir.chmod(ENTERABLE)
-
-
 def ensure_own(state_dir: Path, account: Account) -> Layout:
     """Make the project's own folders; where the data lives may be undecided yet. Raises PathUnusable."""
     known = known_layout(state_dir)
     if set(":\n\0") & set(str(known.own)):
         raise PathUnusable(f"PostgreSQL cannot work below {known.own}: the name holds a colon. Choose with --state.")
-    ensure_state_dir(state_dir)
+    if not state_dir.is_dir():
+        state_dir.mkdir(parents=True, mode=CLOSED)
+        if account.switched:
+            _let_pass(state_dir, account)
     _make(known.own, account)
     known.log.parent.mkdir(mode=0o700, exist_ok=True)
     return known
@@ -111,7 +114,7 @@ def ensure_home(known: Layout, account: Account, shared_dir: Path | None) -> Lay
     Raises PathUnusable (a place the server cannot work in) and DataMissing (recorded data is gone).
     """
     if known.record.exists():
-        _verify_owner(known)
+        verify_owner(known)
         return known
     if _fits(known.own, account):
         return known
@@ -190,6 +193,11 @@ def _make(folder: Path, account: Account) -> None:
         os.chown(folder, account.uid, account.gid)
 
 
+def _let_pass(state: Path, account: Account) -> None:
+    os.chown(state, -1, account.gid)
+    state.chmod(PASSABLE)
+
+
 def _fits(home: Path, account: Account) -> bool:
     """Tried with the socket folder, which belongs to the server's user."""
     if not account.switched:
@@ -199,28 +207,29 @@ def _fits(home: Path, account: Account) -> bool:
     if can_reach(account, [tried]):
         return True
     facts = state.stat()
-    if state.name == STATE_NAME and facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) == 0o700:
-        state.chmod(ENTERABLE)
+    if state.name == STATE_NAME and facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) in (CLOSED, PASSABLE):
+        _let_pass(state, account)
         if can_reach(account, [tried]):
             return True
-        state.chmod(0o700)
+        os.chown(state, -1, facts.st_gid)
+        state.chmod(stat.S_IMODE(facts.st_mode))
     tried.rmdir()
     return False
 
 
-def _verify_owner(known: Layout) -> None:
+def verify_owner(known: Layout) -> None:
     """Data elsewhere serves one project: not its copy too. A project that moved takes its data along."""
-    if not known.data.is_dir():
+    owner = read_note(known.owner).get("state")
+    if not known.data.is_dir() or not isinstance(owner, str):
         raise DataMissing(known.data, known.record)
-    owner = read_note(known.home / "owner.json").get("state")
     if owner == str(known.own.parent):
         return
-    if isinstance(owner, str) and read_note(Path(owner) / "postgres" / "location.json").get("home") == str(known.home):
+    if read_note(Path(owner) / "postgres" / "location.json").get("home") == str(known.home):
         raise PathUnusable(
             f"The database in {known.home} belongs to the project in {owner}, of which this seems to be a copy. "
             f"To begin with an empty database here, delete {known.record}."
         )
-    write_note(known.home / "owner.json", {"state": str(known.own.parent)})
+    write_note(known.owner, {"state": str(known.own.parent)})
 
 
 def _elsewhere(own: Path, account: Account, shared_dir: Path) -> Layout:
@@ -230,6 +239,20 @@ def _elsewhere(own: Path, account: Account, shared_dir: Path) -> Layout:
     home.chmod(ENTERABLE)
     if not _fits(home, account):
         raise PathUnusable(f"User {account.name} can enter neither {own} nor {shared_dir}. Choose with --run-as.")
-    write_note(home / "owner.json", {"state": str(own.parent)})
-    write_note(own / "location.json", {"home": str(home)})
-    return Layout(own, home)
+    layout = Layout(own, home)
+    write_note(layout.owner, {"state": str(own.parent)})
+    write_note(layout.record, {"home": str(home)})
+    return layout
+
+
+def remove_data(layout: Layout) -> None:
+    """Delete the database and what its start made beside it; of a home elsewhere nothing stays."""
+    for folder in (layout.data, layout.data_new, layout.extensions, layout.home / "socket"):
+        if folder.exists():
+            shutil.rmtree(folder)
+    for file in (layout.hba, layout.ident, layout.owner):
+        file.unlink(missing_ok=True)
+    if layout.home != layout.own:
+        layout.home.rmdir()
+    for note in (layout.record, layout.endpoint):
+        note.unlink(missing_ok=True)

@@ -51,15 +51,12 @@ _EVERYWHERE = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %u@%d ",
     "log_checkpoints": "off",
-    "random_page_cost": "1.1",
-    "jit": "off",  # not in this build
+    "effective_cache_size": "128MB",  # and no other planner setting: plans read as those of the official local stack
     "client_connection_check_interval": "5s",  # a statement nobody waits for ends
 }
 
 _SMALL = {
     "shared_buffers": "32MB",
-    "effective_cache_size": "256MB",
-    "work_mem": "4MB",
     "maintenance_work_mem": "32MB",
     "io_method": "sync",
     "max_connections": "40",
@@ -89,8 +86,6 @@ _TEST = {
 def _normal(memory: int) -> dict[str, str]:
     return {
         "shared_buffers": _megabytes(memory // 16, 64, 256),
-        "effective_cache_size": _megabytes(memory * 6 // 10, 256, 64 * 1024),
-        "work_mem": _megabytes(memory // 512, 4, 16),
         "maintenance_work_mem": _megabytes(memory // 32, 32, 256),
         "io_method": "worker",
         "io_workers": "2",

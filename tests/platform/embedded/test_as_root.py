@@ -14,7 +14,7 @@ import pytest
 
 from harness.embedded import connected
 from harness.postgres import free_port
-from socle_app.embedded import ServerTree, find_server_tree, status
+from socle_app.embedded import ServerTree, delete_data, find_server_tree, status
 from socle_app.embedded.account import resolve_account
 from socle_app.embedded.errors import AccountUnusable, DataMissing, DataOfAnother, PathUnusable
 from socle_app.embedded.layout import ensure_shared_dir
@@ -95,7 +95,7 @@ async def test_data_stays_in_the_project_where_it_can(folder: Path, server_of: S
     state.mkdir(mode=0o700)
     endpoint = await server_of(state).start()
     assert endpoint.data_dir == state / "postgres" / "data"
-    assert state.stat().st_mode & 0o777 == 0o711
+    assert (state.stat().st_mode & 0o777, state.stat().st_gid) == (0o710, NOBODY.pw_gid)
     assert (state / "postgres" / "log").stat().st_mode & 0o777 == 0o700
 
 
@@ -132,6 +132,8 @@ async def test_a_project_in_a_closed_home(folder: Path, closed: Path, server_of:
     shutil.copytree(state, copy)
     with pytest.raises(PathUnusable, match="copy"):
         await server_of(copy).start()
+    with pytest.raises(PathUnusable, match="copy"):
+        await delete_data(copy)
     shutil.rmtree(copy)
 
     moved = state.parent.rename(closed / "Moved") / ".socle"
@@ -140,9 +142,14 @@ async def test_a_project_in_a_closed_home(folder: Path, closed: Path, server_of:
         assert await connection.fetchval("select n from kept") == 7
     await server.stop()
 
-    endpoint.data_dir.rename(endpoint.data_dir.with_name("unmounted"))
+    away = endpoint.data_dir.rename(endpoint.data_dir.with_name("unmounted"))
     with pytest.raises(DataMissing, match=r"location\.json"):
         await server_of(moved).start()
+    away.rename(endpoint.data_dir)
+
+    assert await delete_data(moved)
+    assert not endpoint.data_dir.parent.exists()
+    assert status(moved).state == "absent"
 
 
 def test_a_server_tree_in_a_closed_home_is_copied_once(folder: Path, closed: Path) -> None:
@@ -187,9 +194,14 @@ async def test_data_of_another_user(state: Path, server_of: ServerMaker) -> None
         await server_of(state, run_as="nobody").start()
 
 
-async def test_existing_data_decides_who_the_server_is(state: Path, server_of: ServerMaker) -> None:
+async def test_existing_data_decides_who_the_server_is(folder: Path, server_of: ServerMaker) -> None:
+    state = folder / ".socle"
+    server = server_of(state)
+    assert (await server.start()).run_as == "nobody"
+    await server.stop()
     run("chown", "-R", "daemon", state / "postgres" / "data")
     assert (await server_of(state).start()).run_as == "daemon"
+    assert state.stat().st_gid == pwd.getpwnam("daemon").pw_gid
 
 
 async def test_root_is_no_choice(state: Path, server_of: ServerMaker) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from harness.embedded import connected
 from harness.postgres import free_port
-from socle_app.embedded import EmbeddedServer, status, stop_left_behind
+from socle_app.embedded import EmbeddedServer, delete_data, status, stop_left_behind
 from socle_app.embedded.account import own_name
 from socle_app.embedded.errors import (
     AccountUnusable,
@@ -231,6 +231,18 @@ async def test_a_server_left_behind_can_just_be_stopped(state: Path) -> None:
     assert not is_alive(started[1])
     assert status(state).state == "stopped"
     assert not await stop_left_behind(state)
+
+
+async def test_a_database_can_be_deleted_for_good(state: Path, server_of: ServerMaker) -> None:
+    server = server_of(state)
+    await server.start()
+    with pytest.raises(AlreadyRunning):
+        await delete_data(state)
+    await server.stop()
+    assert await delete_data(state)
+    assert status(state).state == "absent"
+    assert not (state / "postgres" / "data").exists()
+    assert not await delete_data(state)
 
 
 @pytest.mark.parametrize("left", ["", "garbage\n", "{pid}\n{data}\n1\n5432\n\n\n 1 1\nready   \n"])
