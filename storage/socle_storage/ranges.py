@@ -9,7 +9,7 @@ from socle_storage.errors import invalid_range
 
 MAX_RANGES = 32
 """Ranges answered in one response; more is somebody playing."""
-_ONE = re.compile(r"(\d{0,18})-(\d{0,18})")
+_ONE = re.compile(r"([0-9]{0,18})-([0-9]{0,18})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import httpx
 from socle_platform.events import Observation
 from socle_platform.keys import Keyring
 from socle_storage.context import Storage
+from socle_storage.errors import Code, StorageError
 
 SECRET = "super-secret-jwt-token-with-at-least-32-characters-long"
 ALICE = "11111111-1111-4111-8111-111111111111"
@@ -106,3 +107,12 @@ def refusal(response: httpx.Response) -> tuple[int, str, str]:
     body = response.json()
     assert set(body) == {"statusCode", "error", "message", "code"}, body
     return response.status_code, body["statusCode"], body["code"]
+
+
+def code_of(ask: Callable[[], object]) -> Code | None:
+    """The code with which it is refused; None when it is not."""
+    try:
+        ask()
+    except StorageError as error:
+        return error.code
+    return None

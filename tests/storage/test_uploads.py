@@ -12,7 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from harness.listening import listening
 from harness.storage import ALICE, Lab, refusal
+from socle_platform.http import Receive, Scope, Send
+from socle_storage.routes import Application
 
 
 def md5(body: bytes) -> str:
@@ -370,6 +373,19 @@ async def test_without_a_token_and_with_a_bad_one(lab: Lab) -> None:
     assert refusal(await lab.put(bucket, "a", who={"authorization": "Bearer x.y.z"}))[1:] == ("403", "AccessDenied")
     unknown = lab.bearer("no_such_role")
     assert refusal(await lab.put(bucket, "a", who=unknown)) == (400, "403", "AccessDenied")
+
+
+async def test_behind_the_gateway_a_missing_token_is_an_empty_one(lab: Lab) -> None:
+    app = Application(lab.storage, {})
+
+    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "root_path": "/storage/v1"}, receive, send)
+
+    async with listening(mounted) as url, httpx.AsyncClient(base_url=url) as http:
+        answer = await http.get("/storage/v1/bucket")
+        assert refusal(answer) == (400, "403", "AccessDenied")
+        assert answer.json()["message"] == "Invalid Compact JWS"
+        assert (await http.get("/storage/v1/bucket", headers=lab.service)).json() == []
 
 
 SCHEMES = ["Bearer {}", "bearer {}", "{}"]

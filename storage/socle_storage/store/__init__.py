@@ -5,20 +5,26 @@ from __future__ import annotations
 from socle_storage.store.buckets import BucketChange, BucketList, Buckets
 from socle_storage.store.listings import Listings, Page, Search
 from socle_storage.store.losses import Losses, LostBlob, LostBlobs
+from socle_storage.store.multipart import Multiparts, MultipartUpload
 from socle_storage.store.objects import Draft, Move, Objects
+from socle_storage.store.resumable import Arrival, ResumableUpload, ResumableUploads, Seal
 
 __all__ = [
+    "Arrival",
     "BucketChange",
     "BucketList",
     "Draft",
     "LostBlob",
     "LostBlobs",
     "Move",
+    "MultipartUpload",
     "Page",
+    "ResumableUpload",
+    "Seal",
     "Search",
     "Store",
 ]
 
 
-class Store(Buckets, Objects, Listings, Losses):
+class Store(Buckets, Objects, Listings, Losses, ResumableUploads, Multiparts):
     """The statements, on one database."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _STATE = """
 select to_regclass('storage.objects') is not null as has_objects,
-       to_regclass('storage_internal.blob_gc') is not null and exists (
+       to_regclass('storage_internal.blob_gc') is not null
+         and to_regclass('storage_internal.resumable_parts') is not null and exists (
          select from pg_trigger
           where tgrelid = to_regclass('storage.objects') and tgname = 'list_lost_blob_on_delete') as is_ready
 """
@@ -55,13 +56,13 @@ create or replace trigger list_lost_blob_on_delete after delete on storage.objec
 class StorageSchemaMissing(SocleError):
     """The database has no storage schema."""
 
-    hint = "`socle db bootstrap --db-url …` brings a database up; one of the official stack has the schema already."
+    hint = "`socle bootstrap --db-url …` brings a database up; one of the official stack has the schema already."
 
 
 class BookkeepingRefused(SocleError):
     """The storage service's login may not create its own schema."""
 
-    hint = "Grant it once: `grant create on database … to …`, or run `socle db bootstrap --db-url …` as its owner."
+    hint = "Grant it once: `grant create on database … to …`, or run `socle bootstrap --db-url …` as its owner."
 
 
 async def ensure_bookkeeping(database: Database) -> bool:

@@ -25,7 +25,8 @@ _UNKNOWN = """
 select v.version
   from unnest($1::text[]) v (version)
  where not exists (select from storage.objects o where o.version = v.version)
-   and not exists (select from storage_internal.blob_gc g where right(g.key, 36) = v.version)"""
+   and not exists (select from storage_internal.blob_gc g where right(g.key, 36) = v.version)
+   and not exists (select from storage_internal.resumable_uploads u where v.version in (u.tail, u.blob, u.version))"""
 
 
 @dataclass(frozen=True, slots=True)
