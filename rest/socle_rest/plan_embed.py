@@ -10,8 +10,6 @@ from socle_rest.readplan import JoinCondition
 from socle_rest.schema import ComputedRelationship, QualifiedName
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from socle_rest.schema import AnyRelationship, Schema
 
 JUNCTION = QualifiedName("", "pgrst_junction")
@@ -64,14 +62,10 @@ def table_alias(relationship: AnyRelationship, parent: QualifiedName, depth: int
     return _shortened(name, f"_{depth}")
 
 
-def lateral_name(relationship: AnyRelationship, name: str, depth: int, taken: Sequence[str]) -> str:
-    """The name of the embed's subquery, different from those of its siblings."""
-    suffix = f"_{depth}"
-    wanted = _shortened(f"{relationship.table.name}_{name}", suffix)
-    while wanted in taken:
-        suffix += "_"
-        wanted = _shortened(f"{relationship.table.name}_{name}", suffix)
-    return wanted
+def lateral_name(relationship: AnyRelationship, name: str, depth: int) -> str:
+    """The name of the embed's subquery. Two siblings that would have one key in the answer share it, and PostgreSQL
+    refuses them (42712), as PostgREST has it."""
+    return _shortened(f"{relationship.table.name}_{name}", f"_{depth}")
 
 
 def _shortened(name: str, suffix: str) -> str:
