@@ -44,13 +44,13 @@ def spawn(command: Sequence[str], output: IO[bytes] | int) -> subprocess.Popen[b
 
 
 def can_reach(account: Account, paths: Sequence[Path]) -> bool:
-    """Whether `account` may read and enter all `paths`: true where everybody may, otherwise tried as that user.
+    """Whether `account` may read and enter all `paths`: true where the modes say so, otherwise tried as that user.
 
     Raises AccountUnusable when this machine does not let us become that user.
     """
     if not account.switched:
         return all(os.access(path, os.R_OK | os.X_OK) for path in paths)
-    if all(_open_to_all(path, account) for path in paths):
+    if all(_modes_allow(path, account) for path in paths):
         return True
     outcome = subprocess.run(
         [*_head(account, "probe"), *map(str, paths)], cwd="/", env=ENVIRONMENT, capture_output=True, check=False
@@ -63,11 +63,15 @@ def can_reach(account: Account, paths: Sequence[Path]) -> bool:
     return outcome.returncode == 0
 
 
-def _open_to_all(path: Path, account: Account) -> bool:
+def _modes_allow(path: Path, account: Account) -> bool:
     real = path.resolve()
-    facts = real.stat()
-    usable = facts.st_mode & 0o005 == 0o005 or (facts.st_uid == account.uid and facts.st_mode & 0o500 == 0o500)
-    return usable and all(folder.stat().st_mode & 0o001 for folder in real.parents)
+    return _grants(real, account, 0o5) and all(_grants(folder, account, 0o1) for folder in real.parents)
+
+
+def _grants(path: Path, account: Account, wanted: int) -> bool:
+    facts = path.stat()
+    shift = 6 if facts.st_uid == account.uid else 3 if facts.st_gid == account.gid else 0
+    return facts.st_mode >> shift & wanted == wanted
 
 
 def _head(account: Account, action: str) -> list[str]:
