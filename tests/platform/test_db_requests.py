@@ -105,6 +105,25 @@ async def test_read_only(things: Database, isolation: str | None) -> None:
     await run(things, user(ALICE), "insert into public.things values (3)")
 
 
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_one_write_tells_sql_the_same_as_a_block(things: Database, read_only: bool) -> None:
+    names = (
+        "role", "search_path", "request.jwt.claims", "request.method", "request.path", "request.headers",
+        "request.cookies", "app.settings.x", "transaction_read_only",
+    )  # fmt: skip
+    sql = "select array[" + ", ".join(f"current_setting('{name}')" for name in names) + "]::text"
+    for who in (user(ALICE), user(BOB), Identity.anonymous()):
+        for path in (("public",), ("auth", 'odd"one')):
+            options: dict[str, Any] = {"search_path": path, "settings": {"app.settings.x": "é"}, "read_only": read_only}
+            async with things.acting_as(who, FACTS, **options) as connection:
+                expected = await connection.fetchval(sql)
+            assert expected.startswith(f"{{{who.role},")
+            for _ in range(2):
+                assert (await run(things, who, sql, **options)).rows == [(expected.encode(),)]
+            async with things.stream_as(who, FACTS, Prepared(sql), **options) as batches:
+                assert [rows async for rows in batches] == [[(expected.encode(),)]]
+
+
 async def test_before_after_and_settings_to_read(things: Database) -> None:
     result = await run(
         things, user(ALICE), "select current_setting('app.from_before')",
