@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from socle_app.cli.console import print_warning
 from socle_app.observers import configure_logging
 from socle_platform.config.database import load_database
 from socle_platform.config.postgrest_file import load_environment
@@ -28,7 +29,7 @@ from socle_platform.config.reader import Reader
 from socle_platform.config.rest import ListenSettings, RestSettings, load_rest
 from socle_platform.errors import SocleError
 from socle_platform.events import Noted, Observers, RequestFailed, RequestServed
-from socle_platform.pgwire.dsn import parse_dsn
+from socle_platform.pgwire.dsn import DsnInvalid, parse_dsn
 
 if TYPE_CHECKING:
     from socle_platform.config.database import DatabaseSettings
@@ -41,6 +42,7 @@ _ANY_IPV4 = frozenset({"!4", "*4"})
 _ANY_IPV6 = frozenset({"!6", "*6"})
 _DIALABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - dialled, not bound
 _BACKLOG = 2048
+_READY_SECONDS = 5.0
 _LOWEST_STATUS = {"crit": 1000, "error": 500, "warn": 400, "info": 0, "debug": 0}
 """Per log level: requests with this status or a higher one get a line."""
 
@@ -55,6 +57,10 @@ class CannotListen(SocleError):
 
 class SchemaUnavailable(SocleError):
     """The schema cache could not be loaded."""
+
+
+class NotReady(SocleError):
+    """The service is not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +91,10 @@ def load_options(environ: Mapping[str, str], file: str | None = None) -> RestOpt
     return RestOptions(settings, database, environ, file)
 
 
-def serve_rest(environ: Mapping[str, str], file: str | None = None) -> None:
+def serve_rest(options: RestOptions) -> None:
     """Serves until SIGINT or SIGTERM. Raises SocleError when it cannot start."""
     import uvloop
 
-    options = load_options(environ, file)
     configure_logging(level="debug", json_lines=False)
     uvloop.run(_serve(options))
 
@@ -156,6 +161,62 @@ def _make_live(
         loaded=loaded,
         fatal=fatal,
     )
+
+
+def example_config(options: RestOptions) -> str:
+    """The settings as a configuration file."""
+    from socle_app.rest_dump import render_config
+
+    return render_config(options.settings, options.database, options.environ)
+
+
+async def read_config_text(options: RestOptions) -> str:
+    """All settings as a configuration file, with those that the database keeps where it can be reached."""
+    import asyncpg
+
+    from socle_app.rest_dump import render_config
+    from socle_rest.login import connector
+    from socle_rest.stored_settings import load_stored_settings
+
+    stored: dict[str, str] = {}
+    if options.settings.config_in_database:
+        try:
+            connection = await connector(parse_dsn(options.database.api_dsn, options.environ))()
+            try:
+                async with connection.transaction(readonly=True):
+                    stored = await load_stored_settings(connection, options.settings.pre_config)
+            finally:
+                connection.terminate()
+        except (OSError, asyncpg.PostgresError, DsnInvalid) as error:
+            print_warning(f"The settings that the database keeps are missing here: {error}")
+    settings = options.reread(stored)
+    return render_config(settings, options.database, load_environment(options.environ, options.file, stored))
+
+
+async def check_ready(options: RestOptions) -> str:
+    """Asks the admin server of a running service whether it is ready; where it was asked. Raises NotReady."""
+    admin = options.settings.admin
+    if not _wanted(admin):
+        raise NotReady("There is no admin server to ask: PGRST_ADMIN_SERVER_PORT is not set.")
+    request = b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            if admin.unix_socket is not None:
+                where = admin.unix_socket
+                reader, writer = await asyncio.open_unix_connection(where)
+            else:
+                _, any_host = _family_and_host(admin.host)
+                host = _DIALABLE.get(any_host, any_host)
+                where = f"http://{f'[{host}]' if ':' in host else host}:{admin.port}/ready"
+                reader, writer = await asyncio.open_connection(host, admin.port)
+            writer.write(request)
+            status = (await reader.readline()).split()
+            writer.close()
+    except (OSError, TimeoutError) as error:
+        raise NotReady(f"The admin server does not answer: {error or 'no answer in time'}") from None
+    if len(status) < 2 or status[1] != b"200":
+        raise NotReady(f"The service is not ready: {b' '.join(status[1:]).decode('latin-1')}")
+    return where
 
 
 async def read_schema_document(options: RestOptions) -> bytes:

@@ -229,13 +229,14 @@ class Live:
         before = fresh = self.serving
         if _Work.CONFIG in wanted or before.settings.config_in_database:
             fresh = await self._with_settings(connection, before)
+        accepted = fresh is not before
         if _Work.SCHEMA in wanted or fresh.schema is None or _reads_differently(before.settings, fresh.settings):
             schema = await self._read_schema(connection, fresh.settings)
             fresh = replace(fresh, schema=schema, generation=before.generation + 1)
         elif self._reread is not None:
             fresh = replace(fresh, schema=replace(fresh.schema, roles=await load_role_settings(connection)))
         self.serving = fresh
-        if _Work.CONFIG in wanted and self._reread is not None:
+        if _Work.CONFIG in wanted and accepted:
             self._observe(SettingsReloaded())
         if fresh.generation != before.generation:
             if self._loaded is not None:
@@ -246,7 +247,7 @@ class Live:
         self._attempted.set()
 
     async def _with_settings(self, connection: asyncpg.Connection, before: Serving) -> Serving:
-        """The same with the settings as they are now, or unchanged if those cannot be used."""
+        """The same with the settings as they are now, or the very same if those cannot be used."""
         if self._reread is None:
             return before
         stored: dict[str, str] = {}

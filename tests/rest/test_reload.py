@@ -286,6 +286,12 @@ async def test_unusable_settings_leave_the_old_ones(house: House) -> None:
         )
         assert "PGRST_DB_TX_END" in (await house.watcher.next(SettingsRefused)).problems[0]
         assert live.serving.settings.max_rows == 5
+        await house.run(
+            f"alter role library_login in database \"{house.name}\" set pgrst.db_tx_end = 'rollback'",
+            "notify pgrst, 'reload config'",
+        )
+        await house.watcher.next(SettingsReloaded)
+        assert live.serving.settings.rollback_all
 
 
 async def test_new_keys_make_a_new_keyring_and_role_settings_are_read_again(house: House) -> None:

@@ -22,15 +22,30 @@ def rest(
     config: Annotated[
         str | None, typer.Argument(help="A PostgREST configuration file; PGRST_* variables go over it.")
     ] = None,
+    dump_config: Annotated[
+        bool, typer.Option("--dump-config", help="Print all settings as a configuration file and exit.")
+    ] = False,
     dump_schema: Annotated[
         bool, typer.Option("--dump-schema", help="Print the schema cache as JSON and exit.")
     ] = False,
+    example: Annotated[
+        bool, typer.Option("--example", "-e", help="Print a configuration file with the defaults and exit.")
+    ] = False,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Ask a running service's admin server whether it is ready.")
+    ] = False,
 ) -> None:
     """Serve REST on any PostgreSQL in PostgREST's place (PGRST_DB_URI, PGRST_DB_SCHEMAS, PGRST_DB_ANON_ROLE …)."""
-    from socle_app import serve_rest
+    from socle_app import serve_rest as service
 
-    if dump_schema:
-        document = asyncio.run(serve_rest.read_schema_document(serve_rest.load_options(os.environ, config)))
-        sys.stdout.write(document.decode() + "\n")
+    options = service.load_options({} if example else os.environ, None if example else config)
+    if example:
+        sys.stdout.write(service.example_config(options))
+    elif dump_config:
+        sys.stdout.write(asyncio.run(service.read_config_text(options)))
+    elif dump_schema:
+        sys.stdout.write(asyncio.run(service.read_schema_document(options)).decode() + "\n")
+    elif ready:
+        sys.stdout.write(f"OK: {asyncio.run(service.check_ready(options))}\n")
     else:
-        serve_rest.serve_rest(os.environ, config)
+        service.serve_rest(options)
