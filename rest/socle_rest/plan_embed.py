@@ -62,10 +62,15 @@ def table_alias(relationship: AnyRelationship, parent: QualifiedName, depth: int
     return _shortened(name, f"_{depth}")
 
 
-def lateral_name(relationship: AnyRelationship, name: str, depth: int) -> str:
-    """The name of the embed's subquery. Two siblings that would have one key in the answer share it, and PostgreSQL
-    refuses them (42712), as PostgREST has it."""
-    return _shortened(f"{relationship.table.name}_{name}", f"_{depth}")
+def lateral_name(relationship: AnyRelationship, name: str, depth: int, position: int) -> str:
+    """The name of the embed's subquery, made of the two relations' names.
+
+    The same embed twice without an alias has the same name twice: PostgreSQL says so (42712), as clients expect. A
+    name too long for PostgreSQL is told from those of its siblings by its position among them."""
+    whole = f"{relationship.table.name}_{name}_{depth}"
+    if len(whole.encode()) <= MAX_NAME:
+        return whole
+    return _shortened(f"{relationship.table.name}_{name}", f"_{depth}_{position}")
 
 
 def _shortened(name: str, suffix: str) -> str:

@@ -197,7 +197,7 @@ def _freeze(
     embeds: list[Embed] = []
     hoisted: dict[str, Hoisted] = {}
     for child in draft.children:
-        embed, from_child = _freeze_embed(context, child, replace(place, expands=expands))
+        embed, from_child = _freeze_embed(context, child, replace(place, expands=expands), len(embeds))
         if shape is Shape.SPREAD_ONE:
             hoisted |= from_child
         elif embed.shape.is_spread:
@@ -227,7 +227,7 @@ def _groups_rows(draft: _Draft) -> bool:
     )
 
 
-def _freeze_embed(context: _Context, draft: _Draft, parent: _Place) -> tuple[Embed, dict[str, Hoisted]]:
+def _freeze_embed(context: _Context, draft: _Draft, parent: _Place, position: int) -> tuple[Embed, dict[str, Hoisted]]:
     origin = QualifiedName(context.schema_name, parent.table.name)
     relationship = find_relationship(context.schema, origin, draft.name, draft.hint)
     depth = parent.depth + 1
@@ -235,7 +235,7 @@ def _freeze_embed(context: _Context, draft: _Draft, parent: _Place) -> tuple[Emb
     place = _Place(relationship.target, relationship.target, alias, QualifiedName("", alias), depth, parent.expands)
     shape = _shape_of(draft, relationship)
     plan, hoisted = _freeze(context, draft, place, shape)
-    lateral = lateral_name(relationship, draft.target_name, depth)
+    lateral = lateral_name(relationship, draft.target_name, depth, position)
     order, extra = order_of_spread(plan) if shape is Shape.SPREAD_MANY else ((), ())
     if shape is Shape.SPREAD_MANY:
         plan = replace(plan, order=())

@@ -813,6 +813,7 @@ async def test_a_new_schema_is_a_new_start(client: Client) -> None:
         ("/authors?select=%22%22", 400),
         ("/authors?select=id::nope", 400),
         ("/authors?order=nope", 400),
+        ("/authors?select=books(id),books(title)", 400),
         ("/authors?id=like.1", 404),
         ("/authors?select=" + "id," * 1700 + "id", 500),
         ("/authors/", 404),
