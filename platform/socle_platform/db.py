@@ -252,6 +252,7 @@ class Database:
         Takes a session with its first statement. `isolation` is a level in SQL's words. A block that hides a failed
         statement raises DatabaseError 25P02 at its end, for nothing of it was kept.
         """
+        _refuse_none(who.role)
         pairs = identity_settings(who, facts, search_path, settings)
         opening = (_begin(isolation, read_only=read_only), _settings_command(_encoded(pairs)))
         release = self._api.release if read_only else self._api.release_reset
@@ -406,10 +407,17 @@ def _frame(
 def _standing(
     role: str, claims_json: str, search_path: tuple[str, ...], extra: tuple[tuple[str, str], ...], read_only: bool
 ) -> tuple[int, bytes]:
+    _refuse_none(role)
     pairs = standing_settings(role, claims_json, search_path, extra)
     if read_only:
         pairs = (_READ_ONLY, *pairs)
     return len(pairs), b"".join(_pieces(pairs))
+
+
+def _refuse_none(role: str) -> None:
+    """No role can be called so, but taking it would mean to stay the login role."""
+    if role == "none":
+        raise DatabaseError("22023", 'role "none" does not exist')
 
 
 def _settings_command(values: list[bytes]) -> Command:

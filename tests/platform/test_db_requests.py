@@ -203,11 +203,17 @@ async def test_constraints_that_only_fail_at_the_end(things: Database, isolation
     assert (await run(things, user(ALICE), "select count(*) from public.firm")).rows == [(b"0",)]
 
 
-@pytest.mark.parametrize(("role", "sqlstate"), [("nobody", "22023"), ("postgres", "42501"), ("", "22023")])
+@pytest.mark.parametrize(
+    ("role", "sqlstate"), [("nobody", "22023"), ("postgres", "42501"), ("", "22023"), ("none", "22023")]
+)
 async def test_roles_that_cannot_be_taken(things: Database, role: str, sqlstate: str) -> None:
     with pytest.raises(DatabaseError) as caught:
         await run(things, Identity.of_role(role), "select 1")
     assert caught.value.sqlstate == sqlstate
+    with pytest.raises(DatabaseError) as in_a_block:
+        async with things.acting_as(Identity.of_role(role), FACTS) as connection:
+            await connection.execute("select 1")
+    assert (in_a_block.value.sqlstate, in_a_block.value.message) == (sqlstate, caught.value.message)
 
 
 async def test_cancelling_the_wait_cancels_the_statement(things: Database) -> None:

@@ -141,7 +141,7 @@ class Block:
                 await self._commit(wire)
             else:
                 self._pool.release(wire)
-        return kind is Rollback
+        return isinstance(error, Rollback)
 
     async def _commit(self, wire: Wire) -> None:
         try:
@@ -278,7 +278,7 @@ class _Savepoint:
     ) -> bool:
         assert self._step is not None
         self._block.close_savepoint(self._step, keep=error is None)
-        return kind is Rollback
+        return isinstance(error, Rollback)
 
 
 def _record(readers: tuple[tuple[str, Decode], ...], row: tuple[bytes | None, ...]) -> Record:
