@@ -166,6 +166,11 @@ def _failed(service: AuthService, request: Request, error: Exception, version: s
     return render_error(error, version, request_id(request.scope))
 
 
+def render_failure(error: Exception) -> WireResponse:
+    """What the gateway shows of an exception that passed the service's own boundary: the present rendering."""
+    return render_error(error, errors.CURRENT_API_VERSION)
+
+
 def _to_starlette(answer: WireResponse, version: str | None) -> Response:
     response = Response(answer.body, answer.status)
     if answer.status == 204 and "content-length" in response.headers:

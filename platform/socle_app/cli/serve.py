@@ -49,3 +49,11 @@ def rest(
         sys.stdout.write(f"OK: {asyncio.run(service.check_ready(options))}\n")
     else:
         service.serve_rest(options)
+
+
+@serve.command()
+def auth() -> None:
+    """Serve sign-in on any PostgreSQL in the auth container's place (DATABASE_URL, GOTRUE_JWT_SECRET, GOTRUE_* …)."""
+    from socle_app import serve_auth as service
+
+    asyncio.run(service.serve_auth(os.environ))
