@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
@@ -114,6 +115,21 @@ def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
 def build(settings: AuthSettings, resources: Resources) -> Starlette:
     """The service as an ASGI application, mounted anywhere or alone at `/`. Raises ConfigError."""
     return application(open_service(settings, resources))
+
+
+@asynccontextmanager
+async def running(settings: AuthSettings, resources: Resources) -> AsyncGenerator[Starlette]:
+    """The application with its background work beside it, until the block ends. Raises ConfigError."""
+    from socle_auth import cleanup
+
+    service = open_service(settings, resources)
+    job = asyncio.create_task(cleanup.run(service), name="auth cleanup")
+    try:
+        yield application(service)
+    finally:
+        job.cancel()
+        await asyncio.gather(job, return_exceptions=True)
+        service.hasher.close()
 
 
 def application(service: AuthService) -> Starlette:

@@ -46,7 +46,7 @@ async def furnish(
         live = _live_rest(settings.rest, environ, api_dsn, resources)
         stack.push_async_callback(live.close)
         await live.start()
-        auth = auth_routes.build(settings.auth, resources)
+        auth = await stack.enter_async_context(auth_routes.running(settings.auth, resources))
         storage = storage_routes.build(settings.storage, resources)
         rest = rest_routes.build(settings.rest, resources, live)
         mounts = (

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -112,7 +112,7 @@ async def serve_auth(environ: Mapping[str, str]) -> None:
 async def open_auth(options: AuthOptions) -> AsyncGenerator[str]:
     """The running service; gives the address it listens on (port 0 is a free one)."""
     from socle_app.http_server import running
-    from socle_auth import cleanup, routes
+    from socle_auth import routes
     from socle_platform.db import Database
     from socle_platform.http import Gateway, GatewayPolicy, Mount
     from socle_platform.keys import Keyring
@@ -130,10 +130,8 @@ async def open_auth(options: AuthOptions) -> AsyncGenerator[str]:
         http = OutgoingHttp(parse_allowances(options.settings.allowed_private_hosts, everything=everything))
         stack.push_async_callback(http.close)
         keyring = Keyring(options.keys)
-        service = routes.open_service(options.settings, Resources(database, keyring, observe=observe, http=http))
-        stack.callback(service.hasher.close)
-        await stack.enter_async_context(_working(cleanup.run(service)))
-        app = routes.application(service)
+        resources = Resources(database, keyring, observe=observe, http=http)
+        app = await stack.enter_async_context(routes.running(options.settings, resources))
         mount = Mount(BEHIND_A_GATEWAY, "auth", app, routes.render_failure, checks_key=False)
         gateway = Gateway((mount,), keyring, GatewayPolicy(require_apikey=False), observe, app)
         await stack.enter_async_context(running(gateway, listener))
@@ -166,16 +164,6 @@ async def ensure_schema(database: Database, dsn: str) -> None:
         reason = await takeover.ensure_additions(connection)
     if reason is not None:
         log.warning("recovery codes and wallet sign-ins will not work", reason=reason)
-
-
-@contextlib.asynccontextmanager
-async def _working(work: Coroutine[None, None, None]) -> AsyncGenerator[None]:
-    task = asyncio.create_task(work, name="auth cleanup")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.contextmanager
