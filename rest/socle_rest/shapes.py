@@ -1,7 +1,8 @@
 """Requests of one shape share their plan and statement: only the values differ (hot path notes §5).
 
-A shape is a GET or HEAD of a relation with the values of its filters, `limit` and `offset` cut out; logic trees and
-everything else stay in it as they are. What cannot be cut safely has no shape, and is planned like any first request.
+A shape is a request with the values of its filters, `limit`, `offset` and its JSON body cut out; of the body only the
+keys stay. Logic trees and everything else are in it as they are. What cannot be cut safely has no shape, and is planned
+like any first request: calls by GET, bodies that are no JSON, a Range header.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ import re
 from collections import OrderedDict
 from dataclasses import replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
+from socle_rest.errors import RestError
 from socle_rest.job import Job
+from socle_rest.media import JSON, Kind, parse_media_type
+from socle_rest.payload import Payload, parse_payload
+from socle_rest.plan import FunctionCall, RelationMutation
+from socle_rest.plan_call import TextArguments
+from socle_rest.plan_mutate import Delete
 from socle_rest.query_filter import read_list
 from socle_rest.query_words import Unreadable
 from socle_rest.ranges import EVERYTHING, Range
-from socle_rest.statement import FIXED, LIMIT, OFFSET
+from socle_rest.statement import BODY, FIXED, LIMIT, OFFSET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,9 +35,10 @@ MAX_SHAPES = 1024
 MAX_LENGTH = 2048
 """Bytes of a query string that is still worth keeping a shape of."""
 
-Key = tuple[bytes, ...]
+Key = tuple[Any, ...]
 
-_NEGOTIATED = frozenset({b"accept", b"accept-profile", b"prefer"})
+_NEGOTIATED = frozenset({b"accept", b"accept-profile", b"content-profile", b"content-type", b"prefer"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _VERBATIM = frozenset({b"select", b"columns", b"on_conflict", b"order", b"and", b"or", b"limit", b"offset"})
 _operator = re.compile(
     rb"(?:not\.)?(?:(in)|(i?like(?:\((?:any|all)\))?)|(?:eq|gte?|lte?|i?match)(?:\((?:any|all)\))?"
@@ -49,30 +57,35 @@ class Cut(NamedTuple):
     limit: int | None
     offset: int | None
     canonical: str
+    body: bytes | None = None
 
 
 def cut(raw: RawRequest) -> Cut | None:
     """The shape and values of a request; None when it has no shape."""
-    if raw.method not in {"GET", "HEAD"} or len(raw.query_string) > MAX_LENGTH or raw.path.startswith(b"/rpc/"):
+    method = raw.method
+    if len(raw.query_string) > MAX_LENGTH or (raw.path.startswith(b"/rpc/") and method != "POST"):
         return None
-    key = [raw.method.encode(), raw.path]
-    for name, value in raw.headers:
-        if name == b"range":
+    headers: list[tuple[bytes, bytes]] = []
+    for pair in raw.headers:
+        if pair[0] == b"range":
             return None
-        if name in _NEGOTIATED:
-            key += (name, value)
+        if pair[0] in _NEGOTIATED:
+            headers.append(pair)
     try:
-        return _cut_query(key, raw.query_string)
-    except (UnicodeDecodeError, Unreadable):
+        if method in _WITH_BODY:
+            return _cut_with_body(raw, headers)
+        return _cut_query(raw, headers, shows_location=method != "DELETE")
+    except (UnicodeDecodeError, Unreadable, RestError):
         return None
 
 
-def _cut_query(key: list[bytes], query_string: bytes) -> Cut | None:
+def _cut_query(raw: RawRequest, headers: list[tuple[bytes, bytes]], *, shows_location: bool) -> Cut | None:
+    """The key's parts are bytes where something stays as it is, and tuples where something was cut out."""
     values: dict[int, str] = {}
     numbers: dict[bytes, int] = {}
     pairs: list[tuple[bytes, bytes]] = []
-    position = 0
-    for part in query_string.replace(b"+", b" ").split(b"&"):
+    shape: list[bytes | tuple[bytes, ...]] = []
+    for part in raw.query_string.replace(b"+", b" ").split(b"&"):
         if not part:
             continue
         name, _, value = part.partition(b"=")
@@ -81,20 +94,36 @@ def _cut_query(key: list[bytes], query_string: bytes) -> Cut | None:
         if b"%" in name and unquote_to_bytes(name).rpartition(b".")[2] in _VERBATIM:
             return None
         if ending not in _VERBATIM and (found := _operator(value)) is not None:
-            key += (b"=", name, found.group())
-            values[position] = _value(found, value)
+            values[len(shape)] = _value(found, value)
+            shape.append((name, found.group()))
         elif name in {b"limit", b"offset"} and name not in numbers and _number(value):
-            key.append(name)
             numbers[name] = int(value)
+            shape.append((name,))
         elif name in numbers:
             return None
         else:
-            key.append(part)
-        position += 1
+            shape.append(part)
     limit, offset = numbers.get(b"limit"), numbers.get(b"offset")
     if limit == 0 or (offset == 0 and limit is None):
         return None
-    return Cut(tuple(key), values, limit, offset, _canonical(pairs))
+    key = (raw.method, raw.path, tuple(headers), tuple(shape))
+    return Cut(key, values, limit, offset, _canonical(pairs) if shows_location else "")
+
+
+def _cut_with_body(raw: RawRequest, headers: list[tuple[bytes, bytes]]) -> Cut | None:
+    """With the body's keys in the shape; where `columns` names them, they are there already."""
+    for name, value in headers:
+        if name == b"content-type" and parse_media_type(value.decode("latin-1")).kind is not Kind.JSON:
+            return None
+    asked = _cut_query(raw, headers, shows_location=False)
+    if asked is None:
+        return None
+    named = raw.method != "PUT" and any(part[:8] == b"columns=" for part in asked.key[3])
+    columns = frozenset[str]() if named else None
+    payload = parse_payload(raw.body, JSON, columns, is_call=raw.path.startswith(b"/rpc/"))
+    if "" in payload.keys:
+        return None
+    return asked._replace(key=(*asked.key, payload.is_object, payload.keys), body=payload.text)
 
 
 def _value(found: re.Match[bytes], raw: bytes) -> str:
@@ -135,8 +164,8 @@ class Shapes:
         self._jobs.clear()
 
     def keep(self, key: Key, job: Job) -> None:
-        """Remembers the job of the first request of a shape."""
-        self._jobs[key] = job
+        """Remembers the job of the first request of a shape, without its body."""
+        self._jobs[key] = _without_body(job)
         if len(self._jobs) > self._limit:
             self._jobs.popitem(last=False)
 
@@ -171,6 +200,22 @@ class Shapes:
         )
 
 
+_NO_BODY = Payload(b"")
+
+
+def _without_body(job: Job) -> Job:
+    if job.request.payload is None:
+        return job
+    plan = job.plan
+    if isinstance(plan, RelationMutation) and not isinstance(plan.mutation, Delete):
+        plan = replace(plan, mutation=replace(plan.mutation, body=_NO_BODY))
+    elif isinstance(plan, FunctionCall):
+        plan = replace(plan, call=replace(plan.call, arguments=TextArguments(())))
+    args = zip(job.statement.args, job.statement.sources, strict=True)
+    statement = replace(job.statement, args=tuple(None if source == BODY else arg for arg, source in args))
+    return replace(job, plan=plan, request=replace(job.request, payload=None), statement=statement)
+
+
 def _range(asked: Cut) -> Range:
     if asked.limit is None and asked.offset is None:
         return EVERYTHING
@@ -178,9 +223,11 @@ def _range(asked: Cut) -> Range:
     return Range(first, None if asked.limit is None else first + asked.limit - 1)
 
 
-def _argument(source: int, asked: Cut, rows: Range) -> bytes:
+def _argument(source: int, asked: Cut, rows: Range) -> bytes | None:
     if source == LIMIT:
         return str(rows.limit).encode()
     if source == OFFSET:
         return str(rows.offset).encode()
+    if source == BODY:
+        return asked.body
     return asked.values[source].encode()

@@ -144,7 +144,7 @@ def _total_sql(
     if max_rows is None and request.range == EVERYTHING:
         return "", page
     counted = count_sql(write, plan.read.plan)
-    if preferences.count == "estimated" and max_rows is not None:
+    if preferences.count == "estimated" and max_rows is not None and isinstance(plan, RelationRead):
         counted += f" LIMIT {write.param(str(max_rows + 1))}"
     return f", pgrst_source_count AS ({counted})", "(SELECT count(*) FROM pgrst_source_count)"
 
