@@ -146,6 +146,10 @@ async def test_a_hundred_thousand_blobs_are_compared_in_portions(lab: Lab) -> No
                 version = str(uuid.UUID(bytes=os.urandom(16)))
                 yield StoredBlob(version, version, 1, moment)
 
+        async def unfinished(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 (an async generator of nothing)
+            for nothing in ():
+                yield nothing
+
         async def delete(self, keys: list[str]) -> None:
             self.deleted += len(keys)
 

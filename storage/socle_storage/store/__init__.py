@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from socle_storage.store.buckets import BucketChange, BucketList, Buckets
+from socle_storage.store.inventory import Inventory, StoredObject
 from socle_storage.store.listings import Listings, Page, Search
 from socle_storage.store.losses import Losses, LostBlob, LostBlobs
 from socle_storage.store.multipart import Multiparts, MultipartUpload
@@ -23,8 +24,9 @@ __all__ = [
     "Seal",
     "Search",
     "Store",
+    "StoredObject",
 ]
 
 
-class Store(Buckets, Objects, Listings, Losses, ResumableUploads, Multiparts):
+class Store(Buckets, Objects, Listings, Losses, Inventory, ResumableUploads, Multiparts):
     """The statements, on one database."""
