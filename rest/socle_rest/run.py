@@ -74,7 +74,7 @@ _NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 def _check_of(limits: RowLimits) -> Callable[[Result], None]:
     def check(result: Result) -> None:
-        limits.verify(int(result.rows[0][1] or 0))
+        limits.verify(int(result.rows[0][1] or 0) if result.rows else 0)
 
     return check
 
@@ -86,6 +86,8 @@ def _number(value: bytes | None) -> int | None:
 def _outcome(job: Job, result: Result, max_rows: int | None) -> Outcome:
     if is_explained(job.plan):
         return Outcome(None, 0, b"".join([(row[0] or b"") + b"\n" for row in result.rows]))
+    if not result.rows:  # a handler that is no aggregate was given no row
+        return Outcome(0, 0, b"")
     if isinstance(job.plan, RelationMutation):
         return _written(result.rows[0])
     total, rows, body, headers, status = result.rows[0]

@@ -13,6 +13,7 @@ from socle_platform.tally import ROWS_COUNTED
 from socle_rest.negotiate import Builtin
 from socle_rest.plan import FunctionCall, RelationMutation, RelationRead
 from socle_rest.plan_mutate import Insert
+from socle_rest.query_filter import array_literal
 from socle_rest.ranges import EVERYTHING
 from socle_rest.schema import MediaHandler, QualifiedName
 from socle_rest.sql_call import SCALAR, call_sql
@@ -92,12 +93,18 @@ def _call_statement(write: Writer, plan: FunctionCall, request: ApiRequest, max_
     rows = read_sql(write, plan.read.plan)
     page = "1" if function.returns_single else "count(*)"
     count, total = _total_sql(write, plan, request, max_rows, page)
-    body = _body_sql(plan.negotiated.handler, function, "pgrst_source")
+    body = _body_sql(plan.negotiated.handler, function, "pgrst_read")
+    read, rows = _named_rows(plan.negotiated.handler, rows)
     return (
-        f"WITH pgrst_source AS ({called}){count} SELECT {total} AS total_result_set, {page} AS page_total, "
+        f"WITH pgrst_source AS ({called}){count}{read} SELECT {total} AS total_result_set, {page} AS page_total, "
         f"{body} AS body, {_RESPONSE_HEADERS} AS response_headers, {_RESPONSE_STATUS} AS response_status "
         f"FROM ({rows}) _postgrest_t"
     )
+
+
+def _named_rows(handler: Handler, rows: str) -> tuple[str, str]:
+    """A CTE with the rows for a body that reads them twice (CSV does, for its header), and how to read it."""
+    return (f", pgrst_read AS ({rows})", "SELECT * FROM pgrst_read") if handler is Builtin.CSV else ("", rows)
 
 
 def _mutation_statement(write: Writer, plan: RelationMutation, preferences: Preferences) -> str:
@@ -111,9 +118,10 @@ def _mutation_statement(write: Writer, plan: RelationMutation, preferences: Pref
             location = _location_sql(write, mutation.primary_key)
         if mutation.counts_inserted:
             inserted = ROWS_COUNTED
+    read, rows = _named_rows(handler, rows)
     return (
-        f"WITH pgrst_source AS ({written}) SELECT NULL AS total_result_set, count(*) AS page_total, "
-        f"{location} AS location, {_body_sql(handler, None, 'pgrst_source')} AS body, "
+        f"WITH pgrst_source AS ({written}){read} SELECT NULL AS total_result_set, count(*) AS page_total, "
+        f"{location} AS location, {_body_sql(handler, None, 'pgrst_read')} AS body, "
         f"{_RESPONSE_HEADERS} AS response_headers, {_RESPONSE_STATUS} AS response_status, {inserted} AS inserted "
         f"FROM ({rows}) _postgrest_t"
     )
@@ -121,17 +129,13 @@ def _mutation_statement(write: Writer, plan: RelationMutation, preferences: Pref
 
 def _location_sql(write: Writer, primary_key: tuple[str, ...]) -> str:
     """A JSON array of `[column, filter]` when exactly one row was written."""
-    names = write.param("{" + ",".join(_array_element(name) for name in primary_key) + "}")
+    names = write.param(array_literal(primary_key))
     return (
         "CASE WHEN count(*) = 1 THEN (SELECT json_agg(json_build_array(pair.key, "
         "coalesce('eq.' || pair.value, 'is.null'))) "
         "FROM (SELECT row_to_json(_) AS row FROM pgrst_source AS _ LIMIT 1) first, "
         f"json_each_text(first.row) AS pair WHERE pair.key = ANY ({names}::text[])) END"
     )
-
-
-def _array_element(name: str) -> str:
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _total_sql(

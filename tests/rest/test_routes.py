@@ -350,6 +350,17 @@ async def test_custom_media_types(client: Client) -> None:
     names = await client.ask("GET", "/authors?order=id&limit=2", accept="application/vnd.names")
     assert (names.body, names.headers["content-type"]) == (b"Ada;Bob;", "application/vnd.names")
     assert (await client.ask("GET", "/authors?select=id", accept="application/vnd.names")).status == 406
+    nothing = await client.ask("GET", "/rpc/page?limit=0", accept="text/html")
+    assert (nothing.status, nothing.body, nothing.headers["content-range"]) == (200, b"", "*/0")
+
+
+async def test_csv_shows_what_was_selected(client: Client) -> None:
+    called = await client.ask("GET", "/rpc/books_over?p=6&select=title,stock", accept="text/csv")
+    assert called.body == b"title,stock\nOne,7\nTwo,7"
+    written = await client.ask(
+        "POST", "/authors?select=name", {"id": 9, "name": "Z"}, accept="text/csv", prefer="return=representation"
+    )
+    assert written.body == b"name\nZ"
 
 
 async def test_explain(client: Client) -> None:
