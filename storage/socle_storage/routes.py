@@ -6,7 +6,6 @@ much follows them; fixed words win over bucket names, as in the official service
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,32 +13,29 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from socle_platform.config.storage import StorageSettings
 from socle_platform.events import Noted, RequestFailed
-from socle_platform.http import OPAQUE_PREFIX, Receive, Scope, Send, facts_of, request_id
+from socle_platform.http import Receive, Scope, Send, facts_of, request_id
 from socle_platform.identity import Identity
-from socle_platform.keys import Keyring, TokenEmpty, TokenError, TokenMalformed
+from socle_platform.keys import TokenError
 from socle_platform.ports import Resources
+from socle_storage.access import identify, require_identity
 from socle_storage.context import Caller, Storage
 from socle_storage.errors import (
-    StorageError,
-    access_denied,
     feature_not_enabled,
     invalid_bucket_name,
-    invalid_input,
     invalid_key,
     is_known,
-    jwt_text,
     render,
     translate,
     unknown_route,
 )
 from socle_storage.handlers import ROUTES, Auth, Call, Route
 from socle_storage.store import Store
+from socle_storage.tus.endpoint import ResumableEndpoint
 from socle_storage.wire import Exchange, decode_segment
 
 if TYPE_CHECKING:
     from socle_platform.http import ASGIApp
 
-_BEARER = re.compile(r"Bearer\s+", re.IGNORECASE)
 _ANONYMOUS = Identity.anonymous()
 _NO_AUTOMATIC_HEAD = (("object", "info", "public"),)
 _LONGEST_PREFIX = 3
@@ -63,7 +59,9 @@ def build_storage(settings: StorageSettings, resources: Resources) -> Storage:
 
 def build(settings: StorageSettings, resources: Resources) -> ASGIApp:
     """The ASGI application of the storage service."""
-    return Application(build_storage(settings, resources), MappingProxyType({}))
+    resumable = ResumableEndpoint(settings.tus)
+    endpoints: dict[str, Endpoint] = {resumable.first_word: resumable}
+    return Application(build_storage(settings, resources), MappingProxyType(endpoints))
 
 
 Endpoint: TypeAlias = Callable[[Storage, Exchange], Awaitable[None]]
@@ -111,16 +109,15 @@ class Application:
         facts = facts_of(exchange.scope)
         if route.auth is Auth.NONE:
             return Caller(_ANONYMOUS, facts, route.operation, authenticated=False)
-        try:
-            identity = identify(exchange, self.storage.keyring)
-        except TokenError as error:
-            if route.auth is Auth.OPTIONAL:
+        if route.auth is Auth.OPTIONAL:
+            try:
+                identity = identify(exchange, self.storage.keyring)
+            except TokenError:
+                identity = None
+            if identity is None:
                 return Caller(_ANONYMOUS, facts, route.operation, authenticated=False)
-            raise access_denied(jwt_text(error)) from error
-        if identity is None:
-            if route.auth is Auth.OPTIONAL:
-                return Caller(_ANONYMOUS, facts, route.operation, authenticated=False)
-            raise _no_token(exchange)
+        else:
+            identity = require_identity(exchange, self.storage.keyring)
         return Caller(identity, facts, route.operation)
 
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:
@@ -137,33 +134,6 @@ class Application:
     def _observe_failure(self, exchange: Exchange, error: Exception) -> None:
         scope = exchange.scope
         self.storage.observe(RequestFailed("storage", scope["method"], scope["path"], request_id(scope), error))
-
-
-def identify(exchange: Exchange, keyring: Keyring) -> Identity | None:
-    """Who calls: the token in `Authorization` (with or without `Bearer`), or an opaque key there or in `apikey`.
-
-    None when there is neither. Raises TokenError.
-    """
-    authorization = exchange.header("authorization")
-    apikey = exchange.header("apikey")
-    if authorization is None:
-        if apikey is None or not apikey.startswith(OPAQUE_PREFIX):
-            return None
-        authorization = apikey
-    token = _BEARER.sub("", authorization, count=1).strip()
-    if not token.startswith(OPAQUE_PREFIX):
-        return keyring.verify(token)
-    identity = keyring.identity_of_key(token)
-    if identity is None:
-        raise TokenMalformed("Invalid API key")
-    return identity
-
-
-def _no_token(exchange: Exchange) -> StorageError:
-    """Alone, the service misses the header; the official gateway puts an empty one in, which is no token either."""
-    if exchange.scope.get("root_path"):
-        return access_denied(jwt_text(TokenEmpty()))
-    return invalid_input("headers must have required property 'authorization'")
 
 
 def find_route(

@@ -18,6 +18,7 @@ from socle_platform.blobs import BlobStoreError
 from socle_platform.db import DatabaseError, DatabaseUnavailable
 from socle_platform.events import Noted
 from socle_storage.routes import build_storage
+from socle_storage.tus.expiry import abandon_strays, expire
 
 if TYPE_CHECKING:
     from socle_platform.config.storage import StorageSettings
@@ -47,6 +48,7 @@ async def sweep_forever(settings: StorageSettings, resources: Resources) -> None
     next_scan = loop.time() + _FIRST_SCAN
     while True:
         try:
+            await expire(storage)
             await collect(storage)
             if loop.time() >= next_scan:
                 next_scan = loop.time() + settings.scan_interval
@@ -86,7 +88,7 @@ async def scan(storage: Storage) -> Swept:
             removed += await _remove_orphans(storage, batch)
             batch = []
     removed += await _remove_orphans(storage, batch)
-    leftovers = await storage.blobs.tidy(oldest)
+    leftovers = await storage.blobs.tidy(oldest) + await abandon_strays(storage)
     if removed or leftovers:
         text = f"removed {removed} stored blobs without an object and {leftovers} unfinished files"
         storage.observe(Noted("storage", "info", text))

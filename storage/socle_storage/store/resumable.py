@@ -42,6 +42,8 @@ update storage_internal.resumable_uploads
    set last_part = last_part + 1, upload = coalesce(upload, $3)
  where version = $1 and position = $2::bigint and not sealed
 returning last_part, upload"""
+_SET_LENGTH = """
+update storage_internal.resumable_uploads set length = $2::bigint where version = $1 and length is null"""
 _EXPIRED = f"""
 select {_COLUMNS} from storage_internal.resumable_uploads
  where expires_at <= now() order by expires_at limit $1::int"""
@@ -122,11 +124,7 @@ class ResumableUploads(Statements):
     async def set_length(self, version: str, length: int) -> None:
         """What the client had deferred. Does nothing when it has said so already."""
         async with self.database.as_service("storage") as connection:
-            await connection.execute(
-                "update storage_internal.resumable_uploads set length = $2::bigint where version = $1 and length is null",
-                version,
-                length,
-            )
+            await connection.execute(_SET_LENGTH, version, length)
 
     async def reserve_part(self, version: str, position: int, begun: str | None) -> tuple[int, str] | None:
         """A part number of one's own, and the blob store's upload id (`begun` unless there is one already).
