@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from socle_auth import audit, pkce, sessions
 from socle_auth.errors import AuthError, ErrorCode, invalid
-from socle_auth.store import flows, users
+from socle_auth.store import flows, sso, users
 from socle_auth.store.rows import FlowState
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ async def pkce_grant(service: AuthService, call: Call) -> WireResponse:
         if user.is_banned(service.now()):
             raise AuthError(ErrorCode.USER_BANNED, "User is banned")
         await audit.record(service, connection, call, "login", user, {"provider_type": flow.provider_type})
-        response = await sessions.issue_session(service, connection, call, user, flow.authentication_method)
+        limit = await sso.take_session_limit(connection, flow.id) if flow.provider_type == sso.FLOW else None
+        response = await sessions.issue_session(
+            service, connection, call, user, flow.authentication_method, not_after=limit
+        )
     return sessions.reply(
         replace(
             response,

@@ -24,6 +24,7 @@ from socle_auth.oauth.oidc import Issuers
 from socle_auth.oauth.providers import outgoing_of
 from socle_auth.passwords import PasswordHasher
 from socle_auth.redirects import BadPattern, RedirectRules
+from socle_auth.sso.service_provider import ensure_usable
 from socle_platform.config.reader import ConfigError
 from socle_platform.events import RequestFailed
 from socle_platform.http import client_ip, header, request_id, route_path
@@ -61,6 +62,7 @@ def _modules() -> Iterable[ModuleType]:
     from socle_auth.oauth import routes as oauth
     from socle_auth.oauth_server import routes as oauth_server
     from socle_auth.passkeys import routes as passkeys
+    from socle_auth.sso import routes as sso
 
     return (
         admin_audit,
@@ -81,6 +83,7 @@ def _modules() -> Iterable[ModuleType]:
         oauth,
         oauth_server,
         passkeys,
+        sso,
     )
 
 
@@ -90,7 +93,7 @@ def all_routes() -> list[AuthRoute]:
 
 
 def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
-    """The service's parts. Raises ConfigError for a bad allow-list or proxy network."""
+    """The service's parts. Raises ConfigError for a bad allow-list or proxy network, or SAML that cannot work."""
     try:
         rules = RedirectRules.of(settings.site_url, settings.uri_allow_list)
         networks = tuple(ipaddress.ip_network(entry, strict=False) for entry in settings.trusted_proxies)
@@ -98,6 +101,8 @@ def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
         raise ConfigError([f"GOTRUE_URI_ALLOW_LIST cannot be read: {error}"]) from None
     except ValueError as error:
         raise ConfigError([f"SOCLE_TRUSTED_PROXIES cannot be read: {error}"]) from None
+    if settings.saml.enabled:
+        ensure_usable(settings)
     return AuthService(
         settings=settings,
         resources=resources,

@@ -1,5 +1,6 @@
--- What the auth service keeps beside the tables that users' dumps know: recovery codes of second factors, and wallet
--- signatures that have been used. They live in our own schema, so that a dump of schema auth restores elsewhere.
+-- What the auth service keeps beside the tables that users' dumps know: recovery codes of second factors, signatures
+-- that have been used, and limits of sessions. They live in our own schema, so that a dump of schema auth restores
+-- elsewhere.
 
 set role supabase_admin;
 
@@ -18,9 +19,16 @@ create table socle.used_signatures (
   expires_at timestamptz not null
 );
 create index used_signatures_expires_at_idx on socle.used_signatures (expires_at);
-comment on table socle.used_signatures is 'Wallet signatures that have signed somebody in, until they expire.';
+comment on table socle.used_signatures is 'Wallet signatures and assertions that have signed somebody in, until they expire.';
+
+create table socle.session_limits (
+  flow_id uuid primary key,
+  not_after timestamptz not null
+);
+comment on table socle.session_limits is 'Until when the session may live that the code of a sign-in flow will give.';
 
 grant usage on schema socle to supabase_auth_admin;
-grant select, insert, update, delete on socle.recovery_codes, socle.used_signatures to supabase_auth_admin;
+grant select, insert, update, delete on socle.recovery_codes, socle.used_signatures, socle.session_limits
+to supabase_auth_admin;
 
 reset role;

@@ -280,18 +280,22 @@ async def _exchange_oauth1(
         raise failure("Unable to retrieve access token", error) from error
 
 
-def _error_redirect(service: AuthService, call: Call, target: str, error: Exception) -> WireResponse:
-    """§4.3: the error in query and fragment; the query keeps what else is in it."""
+def browser_fault(service: AuthService, call: Call, error: Exception) -> dict[str, str]:
+    """An error as a browser carries it (§4.3); one that is our own fault is observed."""
     shown = as_auth_error(error)
     if isinstance(shown, OAuthError):
-        fault = {"error": shown.error, "error_description": shown.description}
-    else:
-        if shown.status >= 500:
-            cause = shown.cause or error
-            service.resources.observe(RequestFailed("auth", call.method, call.path, call.request_id, cause))
-        fault = redirects.error_parameters(shown.status, shown.shown_code, shown.message)
-        if shown.code in _DENIED:
-            fault["error"] = "access_denied"
-        fault.setdefault("error", "server_error")
+        return {"error": shown.error, "error_description": shown.description}
+    if shown.status >= 500:
+        cause = shown.cause or error
+        service.resources.observe(RequestFailed("auth", call.method, call.path, call.request_id, cause))
+    fault = redirects.error_parameters(shown.status, shown.shown_code, shown.message)
+    if shown.code in _DENIED:
+        fault["error"] = "access_denied"
+    return fault
+
+
+def _error_redirect(service: AuthService, call: Call, target: str, error: Exception) -> WireResponse:
+    """§4.3: the error in query and fragment; the query keeps what else is in it."""
+    fault = {"error": "server_error"} | browser_fault(service, call, error)
     url = redirects.with_query(target, **fault)
     return wire.redirect(redirects.with_fragment(url, **{name: value for name, value in fault.items() if value}), 302)

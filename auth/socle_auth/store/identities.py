@@ -23,7 +23,7 @@ async def find(connection: Connection, provider: str, provider_id: str) -> UserI
 async def of_user(connection: Connection, user_id: str) -> list[UserIdentity]:
     """All identities of a user, oldest first."""
     records = await connection.fetch(
-        f"select {_COLUMNS} from auth.identities where user_id = $1 order by created_at, id", user_id
+        f"select {_COLUMNS} from auth.identities where user_id = $1 order by created_at, provider, id", user_id
     )
     return [load_identity(record) for record in records]
 

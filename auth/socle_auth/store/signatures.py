@@ -1,4 +1,4 @@
-"""Rows of `socle.used_signatures`: wallet signatures that have signed somebody in, until they expire (§4.7)."""
+"""Rows of `socle.used_signatures`: what has signed somebody in and may not again, until it expires (§3.15, §4.7)."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ _ADDITIONS = (
       used_at timestamptz, primary key (user_id, code_hash))""",
     "create table if not exists socle.used_signatures (digest bytea primary key, expires_at timestamptz not null)",
     "create index if not exists used_signatures_expires_at_idx on socle.used_signatures (expires_at)",
+    "create table if not exists socle.session_limits (flow_id uuid primary key, not_after timestamptz not null)",
 )
 
 
@@ -40,7 +41,8 @@ async def versions(connection: Connection) -> frozenset[str]:
 async def ensure_additions(connection: Connection) -> str | None:
     """Adds our own tables where they are missing. Gives the reason when the login role may not."""
     present = (
-        "select to_regclass('socle.recovery_codes') is not null and to_regclass('socle.used_signatures') is not null"
+        "select to_regclass('socle.recovery_codes') is not null and to_regclass('socle.used_signatures') is not null "
+        "and to_regclass('socle.session_limits') is not null"
     )
     if await connection.fetchval(present):
         return None
