@@ -24,9 +24,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "storage.md"
 
 def block(language: str, number: int = 0) -> str:
     """A fenced block of the page."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[
-        number
-    ]
+    pattern = rf"^```{language}\n(.*?)^```$"
+    found: list[str] = re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return found[number]
 
 
 @pytest.fixture
