@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
@@ -14,14 +15,14 @@ from socle_rest.query_words import Unreadable, explained, parse_names, parse_tre
 from socle_rest.ranges import EVERYTHING, combine_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from socle_rest.query_values import Condition, EmbedPath, Filter, SelectItem
+    from socle_rest.query_values import EmbedPath, Filter
 
 Pair = tuple[str, str | None]
 
-_RESERVED = frozenset({"select", "columns", "on_conflict"})
-_RESERVED_ENDINGS = frozenset({"order", "limit", "offset", "and", "or"})
+_SINGLE = ("select", "columns", "on_conflict")
+"""Parameters of the whole request, of which the first one counts."""
 
 
 def split_pairs(query_string: bytes) -> tuple[Pair, ...]:
@@ -45,64 +46,67 @@ def _decode(raw: bytes) -> str:
     return (unquote_to_bytes(raw) if b"%" in raw else raw).decode("utf-8")
 
 
+@dataclass(slots=True)
+class _Sorted:
+    """The pairs by what their keys reserve them for; filters with their position among all pairs."""
+
+    single: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    order: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    logic: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    limits: dict[str, str] = field(default_factory=dict[str, str])
+    offsets: dict[str, str] = field(default_factory=dict[str, str])
+    others: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
+
+
+def _sort_pairs(pairs: Sequence[Pair]) -> _Sorted:
+    found = _Sorted()
+    for position, (key, value) in enumerate(pairs):
+        if key in _SINGLE:
+            found.single.setdefault(key, value)
+        elif value is not None:
+            match key.rpartition(".")[2]:
+                case "order":
+                    found.order.append((key, value))
+                case "and" | "or":
+                    found.logic.append((key, value))
+                case "limit":
+                    found.limits[key] = value
+                case "offset":
+                    found.offsets[key.removesuffix("offset") + "limit"] = value
+                case _:
+                    found.others.append((position, key, value))
+    return found
+
+
 def parse_query(pairs: Sequence[Pair], *, calls_by_get: bool = False) -> Query:
     """The pairs as values. `calls_by_get`: values that are no operator expression are arguments of a function.
 
     Raises RestError (PGRST100)."""
-    order: list[tuple[EmbedPath, tuple[OrderTerm, ...]]] = []
-    logic: list[tuple[EmbedPath, Condition]] = []
+    asked = _sort_pairs(pairs)
     filters: list[tuple[EmbedPath, Filter]] = []
     arguments: list[tuple[str, str]] = []
-    limits: dict[str, str] = {}
-    offsets: dict[str, str] = {}
-    single: dict[str, str | None] = {}
-    filter_keys: list[str] = []
-    for position, (key, value) in enumerate(pairs):
-        if key in _RESERVED:
-            single.setdefault(key, value)
-            continue
-        if value is None:
-            continue
-        ending = key.rpartition(".")[2]
-        if ending not in _RESERVED_ENDINGS:
-            filter_keys.append(key)
-            path, named = parse_tree_path(key)
-            found = parse_filter(named, value, position, calls_by_get=calls_by_get)
-            if found is None:
-                arguments.append((named.name, value))
-            else:
-                filters.append((path, found))
-        elif ending == "order":
-            order.append((parse_tree_path(key)[0], parse_order(value)))
-        elif ending == "limit":
-            limits[key] = value
-        elif ending == "offset":
-            offsets[key.removesuffix("offset") + "limit"] = value
+    for position, key, value in asked.others:
+        path, named = parse_tree_path(key)
+        found = parse_filter(named, value, position, calls_by_get=calls_by_get)
+        if found is None:
+            arguments.append((named.name, value))
         else:
-            logic.append(parse_logic(key, value))
-    ranges = combine_ranges(limits, offsets)
+            filters.append((path, found))
+    ranges = combine_ranges(asked.limits, asked.offsets)
+    select, columns, conflict = (asked.single.get(name) for name in _SINGLE)
     return Query(
-        select=_select_of(single),
+        select=parse_select("*" if select is None else select),
         filters=tuple(filters),
-        logic=tuple(logic),
-        order=tuple(order),
-        ranges=tuple((parse_tree_path(key)[0], one) for key, one in ranges.items() if key != "limit"),
+        logic=tuple([parse_logic(key, value) for key, value in asked.logic]),
+        order=tuple([(parse_tree_path(key)[0], parse_order(value)) for key, value in asked.order]),
+        ranges=tuple([(parse_tree_path(key)[0], one) for key, one in ranges.items() if key != "limit"]),
         root_range=ranges.get("limit", EVERYTHING),
-        columns=None if single.get("columns") is None else frozenset(parse_names(single["columns"] or "", "columns")),
-        on_conflict=_conflict_target(single.get("on_conflict")),
+        columns=None if columns is None else frozenset(parse_names(columns, "columns")),
+        on_conflict=None if conflict is None else parse_names(conflict, "on_conflict"),
         arguments=tuple(arguments),
-        filter_keys=frozenset(filter_keys),
+        filter_keys=frozenset([key for _, key, _ in asked.others]),
         canonical=canonical_query(pairs),
     )
-
-
-def _select_of(single: Mapping[str, str | None]) -> tuple[SelectItem, ...]:
-    text = single.get("select")
-    return parse_select("*" if text is None else text)
-
-
-def _conflict_target(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else parse_names(text, "on_conflict")
 
 
 def canonical_query(pairs: Sequence[Pair]) -> str:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from socle_rest.request import ApiRequest
     from socle_rest.run import Outcome
 
+MAX_LOCATION = 4096
+"""Characters of a Content-Location; a longer one is left out, since HTTP clients (Node) refuse 16 KiB of headers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -65,7 +68,9 @@ def respond_document(request: ApiRequest, document: bytes) -> Response:
 def _respond_read(job: Job, outcome: Outcome, *, verbose_errors: bool) -> Response:
     status, rows = _range_of(job, outcome)
     location = f"{job.headers.path}?{job.canonical}" if job.canonical else job.headers.path
-    headers = [(b"content-range", rows), (b"content-location", location.encode())]
+    headers = [(b"content-range", rows)]
+    if len(location) <= MAX_LOCATION:
+        headers.append((b"content-location", location.encode()))
     body = _unsatisfiable(job, outcome, verbose=verbose_errors) if status == 416 else outcome.body
     return _with_body(job, status, body, headers)
 
