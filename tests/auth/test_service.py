@@ -57,7 +57,7 @@ def test_every_route_is_there_once() -> None:
 
 def test_rules_of_buckets() -> None:
     rates = RateLimitSettings(otp=30, token_refresh=150, anonymous_users=7, mfa=15, verify=5)
-    assert rule_of(limits.TOKEN, rates) == limits.BucketRule(30, 2)
+    assert rule_of(limits.TOKEN, rates) == limits.BucketRule(150, 2)
     assert rule_of(limits.SIGNUPS, rates) == limits.BucketRule(30, 10)
     assert rule_of(limits.VERIFY, rates) == limits.BucketRule(5, 60)
     assert rule_of(limits.ANONYMOUS, rates) == limits.BucketRule(7, 3600 / 7)
@@ -78,6 +78,14 @@ def test_a_bucket_fills_up_again_and_no_further() -> None:
     assert buckets.take(limits.OTP, "a") == 0.0
     now = 100_000.0
     assert [buckets.take(limits.OTP, "a") > 0 for _ in range(3)] == [False, False, True]
+
+
+def test_a_loopback_address_stands_for_a_crowd_except_where_one_can_guess() -> None:
+    rates = RateLimitSettings(otp=30, verify=30, token_refresh=150)
+    assert rule_of(limits.SIGNUPS, rates, "127.0.0.1") == limits.BucketRule(300, 1)
+    assert rule_of(limits.SIGNUPS, rates, "203.0.113.7") == limits.BucketRule(30, 10)
+    for bucket in (limits.VERIFY, limits.TOKEN, limits.FACTOR_VERIFY):
+        assert rule_of(bucket, rates, "::1") == rule_of(bucket, rates, "203.0.113.7")
 
 
 async def test_a_zero_allows_nothing(database: Database) -> None:

@@ -259,7 +259,7 @@ async def test_anonymously(database: Database) -> None:
 
 async def test_anonymous_sign_ins_have_a_limit_per_hour(database: Database) -> None:
     settings = changed(external__anonymous_enabled=True, rates__anonymous_users=3)
-    async with open_site(database, settings) as site:
+    async with open_site(database, settings, address="203.0.113.7") as site:
         answers = [(await site.post("/signup", {})).status_code for _ in range(4)]
         assert answers == [200, 200, 200, 429]
         site.clock.advance(minutes=20)

@@ -230,8 +230,9 @@ async def open_site(
     keys: tuple[Key, ...] = (),
     http: HttpClient | None = None,
     clock: MovableClock | None = None,
+    address: str = "127.0.0.1",
 ) -> AsyncGenerator[AuthSite]:
-    """The service on `database`; `keys` stand before the shared secret."""
+    """The service on `database`; `keys` stand before the shared secret; callers come from `address`."""
     clock = clock or MovableClock()
     outbox = Outbox()
     observations = list[Observation]()
@@ -240,7 +241,7 @@ async def open_site(
         database=database, keyring=keyring, clock=clock, mailer=outbox, http=http, observe=observations.append
     )
     service = routes.open_service(settings, resources)
-    transport = httpx.ASGITransport(app=routes.application(service))
+    transport = httpx.ASGITransport(app=routes.application(service), client=(address, 50000))
     try:
         async with httpx.AsyncClient(transport=transport, base_url=API) as client:
             yield AuthSite(service, database, clock, outbox, client, observations)
