@@ -20,6 +20,7 @@ from socle_platform.events import Noted
 if TYPE_CHECKING:
     from socle_auth.limits import Limits
     from socle_auth.locks import RefreshLocks
+    from socle_auth.mail.templates import MailTemplates
     from socle_auth.oauth.oidc import Issuers
     from socle_auth.passwords import PasswordHasher
     from socle_auth.redirects import RedirectRules
@@ -39,6 +40,7 @@ class AuthService:
     limits: Limits
     refresh_locks: RefreshLocks
     issuers: Issuers
+    mails: MailTemplates
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:

@@ -1,15 +1,20 @@
-"""Sending a mail: who may get one, how many, and what it says (contracts/auth.md §7.6)."""
+"""Sending a mail: who may get one, how many, and what it says (contracts/auth.md §7.6).
+
+Without a mail server it stays in the built-in inbox, where that is on.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from socle_auth import hooks, limits, links, redirects, wire
 from socle_auth.errors import AuthError, ErrorCode, failure
+from socle_auth.inbox import delivery
+from socle_auth.mail import builtin
+from socle_auth.mail.html_context import Trusted
 from socle_platform.errors import SocleError
 from socle_platform.ports import Mail
 
@@ -92,11 +97,12 @@ async def send(service: AuthService, connection: Connection, call: Call, letter:
     if hooks.is_on(service, hooks.SEND_EMAIL):
         await hooks.call(service, connection, call, hooks.SEND_EMAIL, _hook_payload(service, call, letter))
         return
-    if service.resources.mailer is None:
-        return
     try:
-        for mail in _compose(service, call, letter):
-            await service.resources.mailer.send(mail)
+        for mail in await _compose(service, call, letter):
+            if service.resources.mailer is not None:
+                await service.resources.mailer.send(mail)
+            else:
+                await delivery.keep_mail(service, connection, mail)
     except SocleError as error:
         name = _NAMES.get(letter.kind, letter.kind.value.replace("_", " "))
         raise failure(f"Error sending {name} email", error) from error
@@ -166,30 +172,54 @@ def _hook_payload(service: AuthService, call: Call, letter: Letter) -> dict[str,
     return {"user": wire.render_user(letter.user), "email_data": data}
 
 
-def _compose(service: AuthService, call: Call, letter: Letter) -> list[Mail]:
+async def _compose(service: AuthService, call: Call, letter: Letter) -> list[Mail]:
     if letter.kind is MailKind.EMAIL_CHANGE:
-        mails = [_mail(service, call, letter, letter.user.email_change, letter.token_new, letter.token_hash_new)]
+        new = letter.user.email_change
+        mails = [await _mail(service, call, letter, new, letter.token_new, letter.token_hash_new)]
         if letter.token_hash:
-            mails.append(_mail(service, call, letter, letter.user.email, letter.token, letter.token_hash))
+            mails.append(await _mail(service, call, letter, letter.user.email, letter.token, letter.token_hash))
         return mails
     address = letter.recipient or letter.user.email
-    return [_mail(service, call, letter, address, letter.token, letter.token_hash)]
+    return [await _mail(service, call, letter, address, letter.token, letter.token_hash)]
 
 
-def _mail(service: AuthService, call: Call, letter: Letter, to: str, token: str, token_hash: str) -> Mail:
-    lines = [letter.kind.value.replace("_", " ").capitalize()]
+async def _mail(service: AuthService, call: Call, letter: Letter, to: str, token: str, token_hash: str) -> Mail:
+    name = letter.kind.template
+    user = letter.user
+    language = builtin.choose_language(user.user_metadata.get("locale") or service.settings.mailer.language)
+    data = _variables(service, call, letter)
+    if not letter.kind.is_notification:
+        data |= {"Token": token}
     if token_hash and letter.kind is not MailKind.REAUTHENTICATION:
         url = links.confirmation_url(
             service,
             call,
-            template=_URL_TEMPLATES.get(letter.kind, letter.kind.template),
+            template=_URL_TEMPLATES.get(letter.kind, name),
             kind=letter.kind.value,
             token_hash=token_hash,
-            redirect_to=redirects.choose_redirect(service, call),
+            redirect_to=data["RedirectTo"],
         )
-        lines.append(url)
-    if token:
-        lines.append(f"Code: {token}")
-    text = "\n\n".join(lines)
-    html = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    return Mail(to=to, subject=lines[0], html=html, text=text)
+        data |= {"ConfirmationURL": Trusted(url), "TokenHash": token_hash}
+    if letter.kind is MailKind.EMAIL_CHANGE:
+        data |= {"NewEmail": user.email_change, "SendingTo": to}
+    words = await service.mails.render(name, language, data)
+    return Mail(to=to, subject=words.subject, html=words.html, text=words.text, kind=letter.kind.value)
+
+
+def _variables(service: AuthService, call: Call, letter: Letter) -> dict[str, Any]:
+    user = letter.user
+    data: dict[str, Any] = {
+        "SiteURL": Trusted(service.settings.site_url),
+        "Email": user.email,
+        "Data": user.user_metadata,
+        "RedirectTo": Trusted(redirects.choose_redirect(service, call)),
+    }
+    if letter.kind.is_notification:
+        data |= {
+            "OldEmail": letter.old_email,
+            "Phone": user.phone,
+            "OldPhone": letter.old_phone,
+            "Provider": letter.provider,
+            "FactorType": letter.factor_type,
+        }
+    return data

@@ -20,13 +20,14 @@ from socle_auth.context import AuthRoute, AuthService, Call
 from socle_auth.errors import API_VERSION_HEADER, AuthError, ErrorCode, as_auth_error, render_error
 from socle_auth.limits import Limits
 from socle_auth.locks import RefreshLocks
+from socle_auth.mail.templates import MailTemplates
 from socle_auth.oauth.oidc import Issuers
 from socle_auth.oauth.providers import outgoing_of
 from socle_auth.passwords import PasswordHasher
 from socle_auth.redirects import BadPattern, RedirectRules
 from socle_auth.sso.service_provider import ensure_usable
 from socle_platform.config.reader import ConfigError
-from socle_platform.events import RequestFailed
+from socle_platform.events import Noted, RequestFailed
 from socle_platform.http import client_ip, header, request_id, route_path
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def all_routes() -> list[AuthRoute]:
 
 
 def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
-    """The service's parts. Raises ConfigError for a bad allow-list or proxy network, or SAML that cannot work."""
+    """The service's parts. Raises ConfigError for a bad allow-list, proxy network or mail template, or SAML that
+    cannot work."""
     try:
         rules = RedirectRules.of(settings.site_url, settings.uri_allow_list)
         networks = tuple(ipaddress.ip_network(entry, strict=False) for entry in settings.trusted_proxies)
@@ -114,6 +116,12 @@ def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
             outgoing_of(resources), lambda: resources.clock.now().timestamp(), settings.external.oidc_cache
         ),
         networks=networks,
+        mails=MailTemplates(
+            settings.mailer,
+            resources.http,
+            lambda: resources.clock.now().timestamp(),
+            lambda level, text: resources.observe(Noted("auth", level, text)),
+        ),
     )
 
 
@@ -126,14 +134,20 @@ def build(settings: AuthSettings, resources: Resources) -> Starlette:
 async def running(settings: AuthSettings, resources: Resources) -> AsyncGenerator[Starlette]:
     """The application with its background work beside it, until the block ends. Raises ConfigError."""
     from socle_auth import cleanup
+    from socle_auth.inbox import delivery
 
     service = open_service(settings, resources)
-    job = asyncio.create_task(cleanup.run(service), name="auth cleanup")
+    await service.mails.load()
+    jobs = [
+        asyncio.create_task(cleanup.run(service), name="auth cleanup"),
+        asyncio.create_task(delivery.run(service), name="auth inbox"),
+    ]
     try:
         yield application(service)
     finally:
-        job.cancel()
-        await asyncio.gather(job, return_exceptions=True)
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
         service.hasher.close()
 
 

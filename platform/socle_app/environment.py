@@ -26,6 +26,7 @@ def platform_environment(
         "GOTRUE_JWT_ISSUER": auth_url,
         "GOTRUE_SITE_URL": given.get("SITE_URL", "http://127.0.0.1:3000"),
         "GOTRUE_MAILER_AUTOCONFIRM": "true",
+        **_inbox(given, gateway),
         "PGRST_DB_SCHEMAS": "public,graphql_public",
         "PGRST_DB_EXTRA_SEARCH_PATH": "public,extensions",
         "PGRST_DB_ANON_ROLE": "anon",
@@ -44,6 +45,13 @@ def platform_environment(
         "SERVICE_KEY": keys["SERVICE_ROLE_KEY"],
     }
     return {**derived, **given, **fixed}
+
+
+def _inbox(given: Mapping[str, str], gateway: GatewaySettings) -> dict[str, str]:
+    """Mails without a server stay in the inbox; text messages without a provider only on this machine."""
+    if given.get("GOTRUE_SMTP_HOST"):
+        return {"SOCLE_INBOX_TEXTS": "true"} if gateway.is_loopback else {}
+    return {"SOCLE_INBOX_ENABLED": "true", **({"SOCLE_INBOX_TEXTS": "true"} if gateway.is_loopback else {})}
 
 
 def status_values(gateway: GatewaySettings, keychain: Keychain, database_url: str) -> dict[str, str]:

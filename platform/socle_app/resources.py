@@ -15,10 +15,11 @@ from socle_platform.ports import Resources
 if TYPE_CHECKING:
     from socle_app.keychain import Keychain
     from socle_app.source import Source
+    from socle_platform.config.auth import AuthSettings
     from socle_platform.config.settings import Settings
     from socle_platform.config.storage import StorageSettings
     from socle_platform.events import Observe
-    from socle_platform.ports import BlobStore
+    from socle_platform.ports import BlobStore, Mailer
 
 
 @contextlib.asynccontextmanager
@@ -41,7 +42,15 @@ async def open_resources(
         stack.push_async_callback(http.close)
         blobs = await open_blobs(settings.storage)
         stack.push_async_callback(blobs.close)
-        yield Resources(database, keychain.keyring(), observe=observe, http=http, blobs=blobs)
+        mailer = open_mailer(settings.auth)
+        yield Resources(database, keychain.keyring(), observe=observe, http=http, blobs=blobs, mailer=mailer)
+
+
+def open_mailer(settings: AuthSettings) -> Mailer | None:
+    """The mail server that the settings name; None where mails stay in the inbox."""
+    from socle_platform.smtp import SmtpMailer
+
+    return SmtpMailer(settings.smtp, settings.external_url) if settings.smtp.host else None
 
 
 async def open_blobs(settings: StorageSettings) -> BlobStore:

@@ -112,6 +112,7 @@ async def serve_auth(environ: Mapping[str, str]) -> None:
 async def open_auth(options: AuthOptions) -> AsyncGenerator[str]:
     """The running service; gives the address it listens on (port 0 is a free one)."""
     from socle_app.http_server import running
+    from socle_app.resources import open_mailer
     from socle_auth import routes
     from socle_platform.db import Database
     from socle_platform.http import Gateway, GatewayPolicy, Mount
@@ -130,7 +131,10 @@ async def open_auth(options: AuthOptions) -> AsyncGenerator[str]:
         http = OutgoingHttp(parse_allowances(options.settings.allowed_private_hosts, everything=everything))
         stack.push_async_callback(http.close)
         keyring = Keyring(options.keys)
-        resources = Resources(database, keyring, observe=observe, http=http)
+        mailer = open_mailer(options.settings)
+        if mailer is None:
+            structlog.get_logger().warning("GOTRUE_SMTP_HOST is not set: mails are not sent anywhere")
+        resources = Resources(database, keyring, observe=observe, http=http, mailer=mailer)
         app = await stack.enter_async_context(routes.running(options.settings, resources))
         mount = Mount(BEHIND_A_GATEWAY, "auth", app, routes.render_failure, checks_key=False)
         gateway = Gateway((mount,), keyring, GatewayPolicy(require_apikey=False), observe, app)

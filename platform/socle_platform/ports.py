@@ -46,13 +46,13 @@ class SystemRandom:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One message to one recipient: subject, both bodies, and extra headers (names without line breaks)."""
+    """One message to one recipient: subject and both bodies; `kind` names what it is for (`signup`, `recovery`, …)."""
 
     to: str
     subject: str
     html: str
     text: str
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    kind: str = ""
 
 
 class Mailer(Protocol):

@@ -33,9 +33,11 @@ from socle_platform.config.auth_factors import (
     load_webauthn,
 )
 from socle_platform.config.auth_messages import (
+    InboxSettings,
     MailerSettings,
     SmsSettings,
     SmtpSettings,
+    load_inbox,
     load_mailer,
     load_sms,
     load_smtp,
@@ -230,6 +232,7 @@ class AuthSettings:
     mailer: MailerSettings = field(default_factory=MailerSettings)
     smtp: SmtpSettings = field(default_factory=SmtpSettings)
     sms: SmsSettings = field(default_factory=SmsSettings)
+    inbox: InboxSettings = field(default_factory=InboxSettings)
     mfa: MfaSettings = field(default_factory=MfaSettings)
     webauthn: WebAuthnSettings = field(default_factory=WebAuthnSettings)
     passkey: PasskeySettings = field(default_factory=PasskeySettings)
@@ -298,6 +301,7 @@ def load_auth(read: Reader) -> AuthSettings:
         mailer=mailer,
         smtp=load_smtp(read),
         sms=load_sms(read),
+        inbox=load_inbox(read),
         mfa=load_mfa(read),
         webauthn=load_webauthn(read),
         passkey=load_passkey(read),

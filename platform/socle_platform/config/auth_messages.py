@@ -28,7 +28,8 @@ NOTIFICATIONS = (
 @dataclass(frozen=True, slots=True)
 class MailerSettings:
     """Contract §7.6. The mappings are keyed by MAIL_TEMPLATES and `<notification>_notification`; an unset key means
-    the built-in one. A template is a URL, a file path, or (in `contents`) the text itself."""
+    the built-in one. A template is a URL, a file path, or (in `contents`) the text itself. `language`: of
+    built-in mails to users whose metadata have no `locale`."""
 
     autoconfirm: bool = False
     allow_unverified_sign_ins: bool = False
@@ -38,6 +39,7 @@ class MailerSettings:
     subjects: Mapping[str, str] = field(default_factory=dict[str, str])
     templates: Mapping[str, str] = field(default_factory=dict[str, str])
     contents: Mapping[str, str] = field(default_factory=dict[str, str])
+    language: str = "en"
     url_paths: Mapping[str, str] = field(default_factory=dict[str, str])
     notifications: frozenset[str] = frozenset()
     external_hosts: tuple[str, ...] = ()
@@ -88,6 +90,19 @@ class SmsSettings:
         return self.test_otp.get(phone)
 
 
+@dataclass(frozen=True, slots=True)
+class InboxSettings:
+    """The built-in inbox. `enabled`: mails without a server stay there; `texts`: text messages without a provider too.
+
+    It keeps the newest `most` messages for `age` seconds.
+    """
+
+    enabled: bool = False
+    texts: bool = False
+    most: int = 500
+    age: float = 7 * 86400.0
+
+
 SMS_CREDENTIALS: Mapping[str, tuple[str, ...]] = {
     "twilio": ("account_sid", "auth_token", "message_service_sid", "content_sid"),
     "twilio_verify": ("account_sid", "auth_token", "message_service_sid"),
@@ -114,6 +129,7 @@ def load_mailer(read: Reader) -> MailerSettings:
         subjects=by_template("SUBJECTS"),
         templates=by_template("TEMPLATES"),
         contents=by_template("CONTENTS"),
+        language=read.choice("SOCLE_MAILER_LANGUAGE", choices=("en", "fr"), default="en"),
         url_paths=by_template("URLPATHS"),
         notifications=frozenset(
             name for name in NOTIFICATIONS if read.boolean(f"{prefix}NOTIFICATIONS_{name.upper()}_ENABLED")
@@ -181,6 +197,16 @@ def load_smtp(read: Reader) -> SmtpSettings:
     if smtp.host and not smtp.admin_email:
         read.problem(f"{prefix}ADMIN_EMAIL is needed with {prefix}HOST: it is the sender's address")
     return smtp
+
+
+def load_inbox(read: Reader) -> InboxSettings:
+    prefix = "SOCLE_INBOX_"
+    return InboxSettings(
+        enabled=read.boolean(f"{prefix}ENABLED"),
+        texts=read.boolean(f"{prefix}TEXTS"),
+        most=read.integer(f"{prefix}MESSAGES", default=500, minimum=1, maximum=100_000),
+        age=read.seconds(f"{prefix}AGE", default=7 * 86400.0),
+    )
 
 
 def load_sms(read: Reader) -> SmsSettings:

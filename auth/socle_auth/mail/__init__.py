@@ -1,0 +1,1 @@
+"""What mails say: Go templates, their sources and the built-in texts."""
