@@ -137,7 +137,7 @@ async def _store(call: Call, *, upsert: bool) -> None:
 
 
 async def upload_signed(call: Call) -> None:
-    claims = signing.verify_token(call.storage, _token(call), *call.target, signing.UPLOAD)
+    claims = signing.verify_token(call.storage, require_token(call), *call.target, signing.UPLOAD)
     owner = claims.get("owner")
     row = await take_upload(
         call.storage,
@@ -177,7 +177,7 @@ async def download_public(call: Call) -> None:
 
 
 async def download_signed(call: Call) -> None:
-    claims = signing.verify_token(call.storage, _token(call), *call.target, signing.DOWNLOAD)
+    claims = signing.verify_token(call.storage, require_token(call), *call.target, signing.DOWNLOAD)
     row = await call.storage.store.require_object(call.caller.as_service(), *call.target)
     expires = claims.get("exp")
     presentation = Presentation(
@@ -305,7 +305,8 @@ async def purge(call: Call) -> None:
     await call.answer({"message": "success", "statusCode": "200"})
 
 
-def _token(call: Call) -> str:
+def require_token(call: Call) -> str:
+    """The token of a signed URL. Raises InvalidRequest."""
     token = call.exchange.query.get("token")
     if token is None:
         raise invalid_input("querystring must have required property 'token'")

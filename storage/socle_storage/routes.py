@@ -29,6 +29,7 @@ from socle_storage.errors import (
     unknown_route,
 )
 from socle_storage.handlers import ROUTES, Auth, Call, Route
+from socle_storage.images.routes import Images
 from socle_storage.store import Store
 from socle_storage.tus.endpoint import ResumableEndpoint
 from socle_storage.wire import Exchange, decode_segment
@@ -61,7 +62,8 @@ def build(settings: StorageSettings, resources: Resources) -> ASGIApp:
     """The ASGI application of the storage service."""
     resumable = ResumableEndpoint(settings.tus)
     endpoints: dict[str, Endpoint] = {resumable.first_word: resumable}
-    return Application(build_storage(settings, resources), MappingProxyType(endpoints))
+    routes = {**ROUTES, **Images(settings).routes()}
+    return Application(build_storage(settings, resources), MappingProxyType(endpoints), MappingProxyType(routes))
 
 
 Endpoint: TypeAlias = Callable[[Storage, Exchange], Awaitable[None]]
@@ -74,6 +76,7 @@ class Application:
 
     storage: Storage
     endpoints: Mapping[str, Endpoint]
+    routes: Mapping[tuple[str, tuple[str, ...], int], Route]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,7 +98,7 @@ class Application:
         if (endpoint := self.endpoints.get(segments[0])) is not None:
             await endpoint(self.storage, exchange)
             return
-        route, rest = find_route(ROUTES, exchange.method, segments)
+        route, rest = find_route(self.routes, exchange.method, segments)
         if route is None:
             raise unknown_route(exchange.method, exchange.url)
         bucket = decode_segment(rest[0]) if rest else ""

@@ -82,7 +82,7 @@ async def serve(storage: Storage, exchange: Exchange, row: ObjectRow, presentati
     conditions = Conditions(
         exchange.header("if-none-match"), exchange.header("if-modified-since"), exchange.header("if-range")
     )
-    headers = _headers(storage, exchange, asset, presentation)
+    headers = render_headers(storage, exchange, asset, presentation)
     if is_unchanged(conditions, asset.etag, asset.modified):
         kept = [pair for pair in headers if pair[0] in {"etag", "cache-control", "expires", "last-modified"}]
         await exchange.respond(WireResponse(304, tuple(kept)))
@@ -103,7 +103,10 @@ async def serve(storage: Storage, exchange: Exchange, row: ObjectRow, presentati
         await _send_several(storage, exchange, asset, headers, ranges)
 
 
-def _headers(storage: Storage, exchange: Exchange, asset: Asset, presentation: Presentation) -> list[tuple[str, str]]:
+def render_headers(
+    storage: Storage, exchange: Exchange, asset: Asset, presentation: Presentation
+) -> list[tuple[str, str]]:
+    """What every answer says about the object, its length apart."""
     headers = [
         ("accept-ranges", "bytes"),
         ("content-type", inert_type(asset.mimetype)),
