@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from socle_auth.store import audit as store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from socle_auth.context import AuthService, Call
     from socle_auth.store.rows import User
     from socle_platform.db import Connection
@@ -32,8 +34,21 @@ async def record(
     traits: dict[str, Any] | None = None,
 ) -> None:
     """Writes one entry, in the transaction of what it tells about. `actor` None is the administrator who calls."""
-    if not service.settings.audit_in_database:
-        return
+    if service.settings.audit_in_database:
+        entry = (service.new_id(), _payload(call, action, actor, traits))
+        await store.insert(connection, [entry], call.client_ip, service.now())
+
+
+async def record_all(
+    service: AuthService, connection: Connection, call: Call, actions: Sequence[str], actor: User
+) -> None:
+    """Several entries about one user at once."""
+    if service.settings.audit_in_database:
+        entries = [(service.new_id(), _payload(call, action, actor, None)) for action in actions]
+        await store.insert(connection, entries, call.client_ip, service.now())
+
+
+def _payload(call: Call, action: str, actor: User | None, traits: dict[str, Any] | None) -> dict[str, Any]:
     payload: dict[str, Any] = {"action": action, "log_type": LOG_TYPE_OF[action]}
     if actor is None:
         role = call.caller.role if call.caller else ""
@@ -48,4 +63,4 @@ async def record(
             payload["actor_name"] = name
     if traits:
         payload["traits"] = traits
-    await store.insert(connection, service.new_id(), payload, call.client_ip, service.now())
+    return payload

@@ -209,13 +209,12 @@ async def _succeed_plain(
                 await store.revoke_family(connection, token, now)
             service.note("warning", f"refresh token {token.id} of session {session.id} was used again: revoked")
             return _already_used()
-    await audit.record(service, connection, call, "token_refreshed", user)
-    await audit.record(service, connection, call, "token_revoked", user)
-    await store.revoke_token(connection, token.id, now)
+    await audit.record_all(service, connection, call, ("token_refreshed", "token_revoked"), user)
     if _is_upgraded(service, session):
+        await store.revoke_token(connection, token.id, now)
         return await _upgrade(service, connection, session)
     child = codes.new_refresh_token(service)
-    await store.insert_token(connection, child, user.id, session.id, token.token, now)
+    await store.replace_token(connection, token, child, now)
     return Issued(child, _prefix(child, ("sb-auth-refresh-token-reuse", "false")))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,14 +20,14 @@ class AuditEntry:
 
 
 async def insert(
-    connection: Connection, entry_id: str, payload: Mapping[str, Any], ip_address: str, now: datetime
+    connection: Connection, entries: Sequence[tuple[str, Mapping[str, Any]]], ip_address: str, now: datetime
 ) -> None:
+    """Writes (id, payload) entries, all of the same moment and caller."""
     await connection.execute(
         """insert into auth.audit_log_entries (instance_id, id, payload, created_at, ip_address)
-        values ($1, $2, $3, $4, $5)""",
+        select $1, id, payload, $3, $4 from json_to_recordset($2) as entry (id uuid, payload json)""",
         NIL_UUID,
-        entry_id,
-        Json(dict(payload)),
+        Json([{"id": entry_id, "payload": payload} for entry_id, payload in entries]),
         now,
         ip_address,
     )

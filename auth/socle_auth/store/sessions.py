@@ -14,27 +14,25 @@ _COLUMNS = (
 _TOKEN_COLUMNS = "id, token, user_id, parent, session_id, revoked, created_at, updated_at"
 
 
-async def _with_amr(connection: Connection, record: Record | None) -> Session | None:
+_WHOLE = f"""select {_COLUMNS},
+    (select jsonb_agg(to_jsonb(c)) from auth.mfa_amr_claims c where c.session_id = s.id) as amr
+from auth.sessions s where id = $1"""
+
+
+def _with_amr(record: Record | None) -> Session | None:
     if record is None:
         return None
-    proofs = await connection.fetch(
-        "select authentication_method, updated_at from auth.mfa_amr_claims where session_id = $1", record["id"]
-    )
-    return load_session(record, tuple(load_amr(proof) for proof in proofs))
+    return load_session(record, tuple(load_amr(proof) for proof in record["amr"] or ()))
 
 
 async def find(connection: Connection, session_id: str) -> Session | None:
     """The session with its proofs."""
-    record = await connection.fetchrow(f"select {_COLUMNS} from auth.sessions where id = $1", session_id)
-    return await _with_amr(connection, record)
+    return _with_amr(await connection.fetchrow(_WHOLE, session_id))
 
 
 async def find_and_lock(connection: Connection, session_id: str) -> Session | None:
     """The session, held until the transaction ends; None also when somebody else holds it."""
-    record = await connection.fetchrow(
-        f"select {_COLUMNS} from auth.sessions where id = $1 for update skip locked", session_id
-    )
-    return await _with_amr(connection, record)
+    return _with_amr(await connection.fetchrow(f"{_WHOLE} for update of s skip locked", session_id))
 
 
 async def of_user(connection: Connection, user_id: str) -> list[Session]:
@@ -73,12 +71,12 @@ async def mark_refreshed(
     """`refreshed_at` is a column without time zone: UTC (§5.3)."""
     await connection.execute(
         """update auth.sessions
-        set refreshed_at = $2::timestamp, user_agent = $3, ip = $4::inet, updated_at = $5 where id = $1""",
+        set refreshed_at = $2::timestamptz at time zone 'utc', user_agent = $3, ip = $4::inet, updated_at = $2
+        where id = $1""",
         session_id,
-        now.astimezone(UTC).replace(tzinfo=None),
+        now,
         user_agent or None,
         ip,
-        now,
     )
 
 
@@ -174,6 +172,22 @@ async def active_token(connection: Connection, session_id: str) -> RefreshToken 
         session_id,
     )
     return None if record is None else load_refresh_token(record)
+
+
+async def replace_token(connection: Connection, old: RefreshToken, token: str, now: datetime) -> None:
+    """Revokes a token and puts its child in its place, in one statement."""
+    await connection.execute(
+        """with old as (
+            update auth.refresh_tokens set revoked = true, updated_at = $5 where id = $1 returning user_id, session_id)
+        insert into auth.refresh_tokens
+            (instance_id, token, user_id, parent, session_id, revoked, created_at, updated_at)
+        select $2, $3, user_id, $4, session_id, false, $5, $5 from old""",
+        old.id,
+        NIL_UUID,
+        token,
+        old.token,
+        now,
+    )
 
 
 async def revoke_token(connection: Connection, token_id: int, now: datetime) -> None:
