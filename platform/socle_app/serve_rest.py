@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from socle_app.cli.console import print_warning
-from socle_app.observers import configure_logging
+from socle_app.observers import Log, configure_logging
 from socle_platform.config.database import load_database
 from socle_platform.config.postgrest_file import load_environment
 from socle_platform.config.reader import Reader
@@ -57,6 +57,10 @@ class CannotListen(SocleError):
 
 class SchemaUnavailable(SocleError):
     """The schema cache could not be loaded."""
+
+
+class DatabaseUnusable(SocleError):
+    """The database cannot be used, and the settings say not to wait for it."""
 
 
 class NotReady(SocleError):
@@ -101,19 +105,27 @@ def serve_rest(options: RestOptions) -> None:
 
 async def _serve(options: RestOptions) -> None:
     stopping = asyncio.Event()
+    reasons: list[str] = []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    async with open_rest(options, stopping.set) as (live, addresses):
+
+    def give_up(reason: str) -> None:
+        reasons.append(reason)
+        stopping.set()
+
+    async with open_rest(options, give_up) as (live, addresses):
         loop.add_signal_handler(signal.SIGUSR1, live.reload_schema)
         loop.add_signal_handler(signal.SIGUSR2, live.reload_config)
         structlog.get_logger().info("listening", rest=addresses[0], admin=addresses[1] or "off")
         await stopping.wait()
+    if reasons:
+        raise DatabaseUnusable(f"The database cannot be used: {reasons[0]}")
 
 
 @contextlib.asynccontextmanager
 async def open_rest(
-    options: RestOptions, fatal: Callable[[], None] | None = None
+    options: RestOptions, fatal: Callable[[str], None] | None = None
 ) -> AsyncGenerator[tuple[Live, tuple[str, str]]]:
     """The running service, with the addresses of its main and its admin server ("" if there is none)."""
     from socle_app.http_server import running
@@ -144,7 +156,7 @@ async def open_rest(
 
 
 def _make_live(
-    options: RestOptions, observe: Observe, loaded: Callable[[], None], fatal: Callable[[], None] | None
+    options: RestOptions, observe: Observe, loaded: Callable[[], None], fatal: Callable[[str], None] | None
 ) -> Live:
     from socle_rest.login import connector
     from socle_rest.reload import Live
@@ -264,30 +276,30 @@ class Observed:
 
 
 class RestLog:
-    """Log lines by `log-level`: failures of the service always, requests from the status that the level asks for."""
+    """Log lines by `log-level`: requests from the status that the level asks for, what the service notes of itself."""
 
     def __init__(self, settings: Callable[[], RestSettings]) -> None:
         self._settings = settings
         self._logger = structlog.get_logger()
+        self._notes = Log()
 
     def __call__(self, observation: Observation) -> None:
         level = self._settings().log_level
-        match observation:
-            case RequestServed():
-                if observation.status >= _LOWEST_STATUS[level]:
-                    milliseconds = round(observation.duration * 1000, 2)
-                    self._logger.info(f"{observation.method} {observation.path} {observation.status}", ms=milliseconds)
-            case RequestFailed():
-                self._logger.error(f"{observation.method} {observation.path} failed", exc_info=observation.error)
-            case Noted():
-                if observation.level == "error" or level in {"info", "debug"}:
-                    self._logger.log(_NUMBERS.get(observation.level, 20), observation.text)
-            case _:
-                fields = {name: getattr(observation, name) for name in type(observation).__dataclass_fields__}
-                self._logger.info(type(observation).__name__, **fields)
+        if isinstance(observation, RequestServed):
+            if observation.status >= _LOWEST_STATUS[level]:
+                milliseconds = round(observation.duration * 1000, 2)
+                self._logger.info(f"{observation.method} {observation.path} {observation.status}", ms=milliseconds)
+        elif isinstance(observation, RequestFailed) or _weight(observation) >= _LOWEST_WEIGHT[level]:
+            self._notes(observation)
 
 
-_NUMBERS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_WEIGHTS = ("debug", "info", "warning", "error")
+_LOWEST_WEIGHT = {"crit": 3, "error": 1, "warn": 1, "info": 1, "debug": 0}
+
+
+def _weight(observation: Observation) -> int:
+    level = observation.level if isinstance(observation, Noted) else observation.LEVEL
+    return _WEIGHTS.index(level) if level in _WEIGHTS else 1
 
 
 # ---- sockets ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from enum import Flag, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import asyncpg
 
@@ -66,6 +66,7 @@ class SchemaLoaded(Observation):
 class SchemaNotLoaded(Observation):
     """The connection was lost, or the schema cache could not be read; the next attempt is in `retry_in` seconds."""
 
+    LEVEL: ClassVar[str] = "warning"
     reason: str
     retry_in: float
 
@@ -86,6 +87,7 @@ class SettingsReloaded(Observation):
 class SettingsRefused(Observation):
     """The settings could not be used; the previous ones stay."""
 
+    LEVEL: ClassVar[str] = "warning"
     problems: tuple[str, ...]
 
 
@@ -103,8 +105,8 @@ class Live:
     `connect` opens a connection of the login role (`login.connector`), raising OSError or asyncpg's errors.
     `reread` turns the settings kept in the database into settings of the service (raising ConfigError); None keeps
     `settings` as they are. `keyring_of` makes the keys that go with new settings; None keeps the keyring. `loaded` is
-    called after each new schema cache is in (to forget prepared statements), `fatal` when `db-pool-automatic-recovery`
-    is off and the database cannot be used.
+    called after each new schema cache is in (to forget prepared statements), `fatal` with the reason when the database
+    cannot be used and `db-pool-automatic-recovery` is off, or the login is refused, which waiting does not mend.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class Live:
         keyring_of: Callable[[RestSettings], Keyring] | None = None,
         observe: Observe = silent,
         loaded: Callable[[], None] | None = None,
-        fatal: Callable[[], None] | None = None,
+        fatal: Callable[[str], None] | None = None,
     ) -> None:
         self.serving = Serving(settings, keyring)
         self.listening = False
@@ -182,10 +184,12 @@ class Live:
                 self._stale = True
                 self._wanted |= _Work.SCHEMA  # notices may have been missed
                 self._retry_at = time.monotonic() + self._delay
-                self._observe(SchemaNotLoaded(f"{type(error).__name__}: {error}", self._delay))
+                reason = f"{type(error).__name__}: {error}"
+                self._observe(SchemaNotLoaded(reason, self._delay))
                 self._attempted.set()
-                if not self.serving.settings.automatic_recovery and self._fatal is not None:
-                    self._fatal()
+                hopeless = isinstance(error, asyncpg.InvalidAuthorizationSpecificationError)
+                if self._fatal is not None and (hopeless or not self.serving.settings.automatic_recovery):
+                    self._fatal(reason)
                     return
                 await asyncio.sleep(self._delay)
                 self._delay = min(2 * self._delay, LONGEST_DELAY)

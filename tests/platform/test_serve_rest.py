@@ -222,17 +222,37 @@ async def test_signals_reload_and_stop_the_process(environ: dict[str, str], tmp_
     try:
         await line_with("listening")
         process.send_signal(signal.SIGUSR1)
-        assert "generation=2" in await line_with("SchemaLoaded")
+        assert "generation=2" in await line_with("schema loaded")
         file.write_text("db-max-rows = many\n")
         process.send_signal(signal.SIGUSR2)
-        assert "PGRST_DB_MAX_ROWS" in await line_with("SettingsRefused")
+        assert "PGRST_DB_MAX_ROWS" in await line_with("settings refused")
         assert "hint" in (await get(environ["PGRST_SERVER_UNIX_SOCKET"], "/nothing"))[1]
         file.write_text('client-error-verbosity = "minimal"\n')
         process.send_signal(signal.SIGUSR2)
-        await line_with("SettingsReloaded")
+        await line_with("settings reloaded")
         assert "hint" not in (await get(environ["PGRST_SERVER_UNIX_SOCKET"], "/nothing"))[1]
     finally:
         process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(15):
         await output.read()
         assert await process.wait() == 0
+
+
+async def test_without_recovery_the_process_ends_with_an_error(tmp_path: Path) -> None:
+    program = "import os; from socle_app.serve_rest import *; serve_rest(load_options(os.environ))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        env={
+            **os.environ,
+            "PGRST_DB_URI": "postgresql://127.0.0.1:1/nowhere",
+            "PGRST_DB_POOL_AUTOMATIC_RECOVERY": "false",
+            "PGRST_SERVER_UNIX_SOCKET": str(tmp_path / "rest.sock"),
+        },
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(20):
+        _, output = await process.communicate()
+    assert process.returncode == 1
+    assert b"The database cannot be used" in output

@@ -224,11 +224,20 @@ async def test_without_recovery_a_failure_is_fatal(house: House) -> None:
     async def connect() -> asyncpg.Connection:
         raise ConnectionRefusedError("nobody listens")
 
-    ended = asyncio.Event()
-    live = Live(replace(NO_POLL, automatic_recovery=False), Keyring(()), connect, fatal=ended.set)
+    reasons: list[str] = []
+    live = Live(replace(NO_POLL, automatic_recovery=False), Keyring(()), connect, fatal=reasons.append)
     await live.start()
-    assert ended.is_set()
     await live.close()
+    assert reasons == ["ConnectionRefusedError: nobody listens"]
+
+
+async def test_a_refused_login_is_fatal_where_somebody_can_end_the_process(server: TestServer) -> None:
+    reasons: list[str] = []
+    connect = connector(parse_dsn(server.dsn("postgres", "nobody_of_that_name")))
+    live = Live(NO_POLL, Keyring(()), connect, fatal=reasons.append)
+    await live.start()
+    await live.close()
+    assert "nobody_of_that_name" in reasons[0]
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
