@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from socle_platform.ports import Resources
 
 
+MOST_SENDERS = 3
+"""Requests that may send at the same time. A message is sent inside its transaction, so that nothing stays behind when
+it cannot be sent; a slow mail server then holds these few sessions of the database, and not all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuthService:
     """The service's own parts, one of each for its lifetime."""
@@ -42,6 +48,7 @@ class AuthService:
     issuers: Issuers
     mails: MailTemplates
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    senders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_SENDERS))
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
         """A transaction of the service's own: commits at normal exit, rolls back on an exception."""
@@ -186,7 +193,7 @@ class AuthRoute:
     """One line of a module's ROUTES.
 
     Order of the checks: `first_gate`, access, `limiter` (a bucket of limits.py), captcha, `gate`, handler. A gate
-    raises the error of a feature that is off.
+    raises the error of a feature that is off. `sends`: the handler may send a mail or a text message.
     """
 
     method: str
@@ -197,3 +204,4 @@ class AuthRoute:
     captcha: bool = False
     first_gate: Gate | None = None
     gate: Gate | None = None
+    sends: bool = False

@@ -74,4 +74,4 @@ async def ensure_invited_user(
     return user
 
 
-ROUTES = (AuthRoute("POST", "/invite", invite, Access.ADMIN),)
+ROUTES = (AuthRoute("POST", "/invite", invite, Access.ADMIN, sends=True),)

@@ -162,6 +162,6 @@ async def _register(
 
 
 ROUTES = (
-    AuthRoute("POST", "/otp", otp, limiter=limits.OTP, captcha=True),
-    AuthRoute("POST", "/magiclink", magiclink, limiter=limits.MAGIC_LINK, captcha=True),
+    AuthRoute("POST", "/otp", otp, limiter=limits.OTP, captcha=True, sends=True),
+    AuthRoute("POST", "/magiclink", magiclink, limiter=limits.MAGIC_LINK, captcha=True, sends=True),
 )

@@ -37,4 +37,4 @@ async def reauthenticate(service: AuthService, call: Call) -> WireResponse:
     return wire.reply({"message_id": message_id} if message_id else {})
 
 
-ROUTES = (AuthRoute("GET", "/reauthenticate", reauthenticate, Access.USER),)
+ROUTES = (AuthRoute("GET", "/reauthenticate", reauthenticate, Access.USER, sends=True),)

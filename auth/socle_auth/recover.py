@@ -37,4 +37,8 @@ async def recover(service: AuthService, call: Call) -> WireResponse:
     return wire.reply({})
 
 
-ROUTES = (AuthRoute("POST", "/recover", recover, limiter=limits.RECOVER, captcha=True, gate=require_email_provider),)
+ROUTES = (
+    AuthRoute(
+        "POST", "/recover", recover, limiter=limits.RECOVER, captcha=True, gate=require_email_provider, sends=True
+    ),
+)

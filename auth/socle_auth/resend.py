@@ -99,4 +99,4 @@ async def _send(
     return ""
 
 
-ROUTES = (AuthRoute("POST", "/resend", resend, limiter=limits.RESEND, captcha=True),)
+ROUTES = (AuthRoute("POST", "/resend", resend, limiter=limits.RESEND, captcha=True, sends=True),)

@@ -190,7 +190,10 @@ async def _answer(service: AuthService, route: AuthRoute, request: Request, vers
         await captcha.check(service, call)
     if route.gate is not None:
         route.gate(service.settings)
-    return await route.handler(service, call)
+    if not route.sends:
+        return await route.handler(service, call)
+    async with service.senders:
+        return await route.handler(service, call)
 
 
 def _failed(service: AuthService, request: Request, error: Exception, version: str | None) -> WireResponse:

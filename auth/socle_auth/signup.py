@@ -293,4 +293,4 @@ async def _signup_anonymously(service: AuthService, call: Call, body: Body) -> W
     return sessions.reply(response)
 
 
-ROUTES = (AuthRoute("POST", "/signup", signup, captcha=True),)
+ROUTES = (AuthRoute("POST", "/signup", signup, captcha=True, sends=True),)

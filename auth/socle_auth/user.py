@@ -246,5 +246,5 @@ async def _with_providers(service: AuthService, connection: Connection, user: Us
 
 ROUTES = (
     AuthRoute("GET", "/user", get_user, Access.USER),
-    AuthRoute("PUT", "/user", put_user, Access.USER, limiter=limits.USER),
+    AuthRoute("PUT", "/user", put_user, Access.USER, limiter=limits.USER, sends=True),
 )

@@ -179,6 +179,23 @@ async def test_a_database_that_is_away_is_a_503(site: AuthSite) -> None:
     assert answer.json()["code"] == "unexpected_failure"
 
 
+async def test_a_slow_mail_server_holds_up_nobody_else(site: AuthSite) -> None:
+    """More mails under way than there are sessions of the database; whoever sends nothing is served at once."""
+    session = await site.signed_in()
+    for number in range(8):
+        await site.create_user(email=f"user{number}@example.com")
+    site.outbox.is_open = asyncio.Event()
+    sending = [
+        asyncio.create_task(site.post("/recover", {"email": f"user{number}@example.com"})) for number in range(8)
+    ]
+    for _ in range(20):
+        assert (await site.get("/user", token=session["access_token"])).status_code == 200
+    assert not any(task.done() for task in sending)
+    site.outbox.is_open.set()
+    assert [answer.status_code for answer in await asyncio.gather(*sending)] == [200] * 8
+    assert len(site.outbox.mails) == 8
+
+
 async def test_locks_are_forgotten_when_free() -> None:
     locks, order = RefreshLocks(), list[int]()
 

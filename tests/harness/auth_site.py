@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -78,8 +79,11 @@ class Outbox:
 
     mails: list[Mail] = field(default_factory=list[Mail])
     is_dead: bool = False
+    is_open: asyncio.Event | None = None
 
     async def send(self, mail: Mail) -> None:
+        if self.is_open is not None:
+            await self.is_open.wait()
         if self.is_dead:
             raise MailNotTaken
         self.mails.append(mail)
