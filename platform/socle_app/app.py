@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from socle_auth import routes as auth_routes
 from socle_auth.errors import render_error as render_auth_error
+from socle_auth.inbox.app import Inbox
 from socle_platform.config.postgrest_file import load_environment
 from socle_platform.config.reader import Reader
 from socle_platform.config.rest import load_rest
@@ -24,6 +25,7 @@ from socle_storage.errors import render as render_storage_error
 
 if TYPE_CHECKING:
     from socle_app.observers import Metrics
+    from socle_auth.context import AuthService
     from socle_platform.config.rest import RestSettings
     from socle_platform.config.settings import Settings
     from socle_platform.http import ASGIApp, Receive, Scope, Send
@@ -55,7 +57,14 @@ async def furnish(
             Mount("/storage/v1", "storage", storage, render_storage_error, checks_key=False),
         )
         policy = GatewayPolicy(settings.gateway.require_apikey, settings.gateway.trusted_proxies)
-        yield Gateway(mounts, resources.keyring, policy, resources.observe, _Front(resources, metrics))
+        inbox = _inbox(settings, auth.state.service)
+        yield Gateway(mounts, resources.keyring, policy, resources.observe, _Front(resources, metrics, inbox))
+
+
+def _inbox(settings: Settings, service: AuthService) -> ASGIApp | None:
+    """What no mail server takes, to be read by whoever is on this machine or has the service key."""
+    wanted = settings.auth.inbox.enabled or settings.auth.inbox.texts
+    return Inbox(service, is_open=settings.gateway.is_loopback) if wanted else None
 
 
 def _live_rest(settings: RestSettings, environ: Mapping[str, str], api_dsn: str, resources: Resources) -> Live:
@@ -75,9 +84,10 @@ def _render_auth_error(error: Exception) -> WireResponse:
 
 
 class _Front:
-    """What is no service: `/health`, `/metrics`, and the 404 for the rest."""
+    """What is no service: `/health`, `/metrics`, `/inbox`, and the 404 for the rest."""
 
-    def __init__(self, resources: Resources, metrics: Metrics) -> None:
+    def __init__(self, resources: Resources, metrics: Metrics, inbox: ASGIApp | None = None) -> None:
+        self._inbox = inbox
         self._resources = resources
         self._metrics = metrics
 
@@ -85,6 +95,9 @@ class _Front:
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})
+            return
+        if self._inbox is not None and scope["path"].startswith("/inbox/"):
+            await self._inbox({**scope, "root_path": scope.get("root_path", "") + "/inbox"}, receive, send)
             return
         await send_response(send, await self._answer(scope["path"]), head=scope["method"] == "HEAD")
 
@@ -94,6 +107,8 @@ class _Front:
         if path == "/metrics":
             headers = (("content-type", "text/plain; version=0.0.4; charset=utf-8"),)
             return WireResponse(200, headers, self._metrics.render())
+        if path == "/inbox" and self._inbox is not None:
+            return WireResponse(307, (("location", "inbox/"),))
         return json_response(404, {"message": "no Route matched with those values"})
 
     async def _health(self) -> WireResponse:

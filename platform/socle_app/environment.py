@@ -54,7 +54,9 @@ def _inbox(given: Mapping[str, str], gateway: GatewaySettings) -> dict[str, str]
     return {"SOCLE_INBOX_ENABLED": "true", **({"SOCLE_INBOX_TEXTS": "true"} if gateway.is_loopback else {})}
 
 
-def status_values(gateway: GatewaySettings, keychain: Keychain, database_url: str) -> dict[str, str]:
+def status_values(
+    gateway: GatewaySettings, keychain: Keychain, database_url: str, inbox_url: str = ""
+) -> dict[str, str]:
     """What `status -o env` prints, in its order (contract cli.md §4)."""
     url = gateway.url
     keys = keychain.environment()
@@ -65,6 +67,7 @@ def status_values(gateway: GatewaySettings, keychain: Keychain, database_url: st
         "FUNCTIONS_URL": f"{url}/functions/v1",
         "STORAGE_S3_URL": f"{url}/storage/v1/s3",
         "DB_URL": database_url,
+        **({"MAILPIT_URL": inbox_url, "INBUCKET_URL": inbox_url} if inbox_url else {}),
         "PUBLISHABLE_KEY": keys["PUBLISHABLE_KEY"],
         "SECRET_KEY": keys["SECRET_KEY"],
         "JWT_SECRET": keys["JWT_SECRET"],

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from socle_app import http_server
 from socle_app.environment import platform_environment, status_values
+from socle_app.inbox_port import Below, inbox_listener, inbox_notes, inbox_url
 from socle_app.keychain import ensure_keychain
 from socle_app.observers import Log, Metrics, configure_logging
 from socle_app.places import Place, locate
@@ -94,10 +95,14 @@ class Platform:
     place: Place
     running: Running
     notes: tuple[str, ...]
+    inbox: socket.socket | None = None
 
     async def serve(self, options: StartOptions, started: float, stopping: asyncio.Event) -> None:
         """Answers requests until `stopping` is set, then lets those in flight finish."""
-        async with http_server.running(self.app, self.listener):
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(http_server.running(self.app, self.listener))
+            if self.inbox is not None:
+                await stack.enter_async_context(http_server.running(Below(self.app), self.inbox))
             self.place.state.write_running(self.running)
             try:
                 self._announce(options, time.monotonic() - started)
@@ -130,13 +135,15 @@ async def open_platform(options: StartOptions) -> AsyncGenerator[Platform]:
         listener = stack.enter_context(_listen(gateway))
         gateway = replace(gateway, port=listener.getsockname()[1])
         imports = asyncio.create_task(asyncio.to_thread(_import_services))
+        inbox = stack.enter_context(inbox_listener(given, gateway))
         source = await stack.enter_async_context(open_source(given, options, place.state, observe))
         notes = await prepare_database(source, place, observe)
         await imports
         environ = platform_environment(given, gateway, keychain, place.state)
         app = await stack.enter_async_context(_furnished(environ, source, gateway, keychain, observe, metrics))
-        running = _describe(place, source.endpoint, status_values(gateway, keychain, source.public_url))
-        yield Platform(app, listener, place, running, notes)
+        values = status_values(gateway, keychain, source.public_url, inbox_url(environ, gateway, inbox))
+        running = _describe(place, source.endpoint, values)
+        yield Platform(app, listener, place, running, (*notes, *inbox_notes(environ, gateway)), inbox)
 
 
 @contextlib.asynccontextmanager

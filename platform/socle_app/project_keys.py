@@ -53,7 +53,13 @@ KEYS: tuple[Key, ...] = (
     # realtime, studio, mail
     Key("realtime.**", "any"),
     Key("studio.**", "any"),
+    Key("local_smtp.enabled", "flag", "SOCLE_INBOX_ENABLED"),
+    Key("local_smtp.port", "number", "SOCLE_INBOX_PORT"),
+    Key("local_smtp.admin_email", "text", "GOTRUE_SMTP_ADMIN_EMAIL"),
+    Key("local_smtp.sender_name", "text", "GOTRUE_SMTP_SENDER_NAME"),
     Key("local_smtp.**", "any"),
+    Key("inbucket.enabled", "flag", "SOCLE_INBOX_ENABLED"),
+    Key("inbucket.port", "number", "SOCLE_INBOX_PORT"),
     Key("inbucket.**", "any"),
     # storage
     Key("storage.enabled", "flag"),

@@ -243,7 +243,7 @@ class _Parser:
         if variables:
             if len(variables) > 1:
                 raise self._fail("one variable at a time")
-            self._append(_Assign(variables[0], value))
+            self._append(_Assign(" ".join(variables), value))
             return
         if self._html:
             try:
