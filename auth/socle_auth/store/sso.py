@@ -130,7 +130,7 @@ async def insert(connection: Connection, provider: SsoProvider, new_ids: Sequenc
 async def _insert_domains(
     connection: Connection, provider: SsoProvider, domains: Sequence[str], new_ids: Sequence[str]
 ) -> None:
-    for domain, domain_id in zip(domains, new_ids, strict=True):
+    for domain, domain_id in zip(domains, new_ids, strict=False):
         await connection.execute(
             """insert into auth.sso_domains (id, sso_provider_id, domain, created_at, updated_at)
             values ($1, $2, $3, $4, $4)""",
@@ -142,7 +142,7 @@ async def _insert_domains(
 
 
 async def replace(connection: Connection, provider: SsoProvider, former: SsoProvider, new_ids: Sequence[str]) -> bool:
-    """Writes the provider anew; `new_ids` are for the domains that `former` had not. False when it is gone."""
+    """Writes the provider anew; `new_ids`, one a domain, are for those that `former` had not. False when it is gone."""
     tag = await connection.execute(
         "update auth.sso_providers set resource_id = $2, disabled = $3, updated_at = $4 where id = $1",
         provider.id,

@@ -58,8 +58,8 @@ _COLUMNS = (
 _PLAIN = ", ".join(f"u.{column}" for column in _COLUMNS)
 _RETURNING = ", ".join(_COLUMNS)
 _WHOLE = f"""{_PLAIN},
-    (select jsonb_agg(to_jsonb(i) order by i.created_at, i.provider, i.id) from auth.identities i where i.user_id = u.id)
-        as identities,
+    (select jsonb_agg(to_jsonb(i) order by i.created_at, i.provider, i.id)
+        from auth.identities i where i.user_id = u.id) as identities,
     (select jsonb_agg(to_jsonb(f) order by f.created_at, f.id) from auth.mfa_factors f where f.user_id = u.id)
         as factors"""
 
