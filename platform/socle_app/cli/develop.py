@@ -39,6 +39,7 @@ class Check:
 def register(app: typer.Typer) -> None:
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test)
     app.command()(check)
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench)
 
 
 def test(
@@ -91,6 +92,18 @@ def _run(item: Check) -> bool:
 
 def _tool(name: str) -> str:
     return str(Path(sys.executable).parent / name)
+
+
+def bench(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(help="What to measure: rest, start (a program in bench/).")],
+) -> None:
+    """Measure this checkout (further arguments go to the benchmark)."""
+    _need_checkout()
+    program = ROOT / "bench" / f"{what}.py"
+    if not what.isidentifier() or not program.is_file():
+        raise typer.BadParameter(f"there is no benchmark {what!r}")
+    raise typer.Exit(subprocess.run([sys.executable, str(program), *context.args], cwd=ROOT).returncode)
 
 
 def _need_checkout() -> None:
