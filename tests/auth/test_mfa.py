@@ -255,7 +255,7 @@ async def test_a_challenge_is_bound_to_the_address_it_was_asked_from(site: AuthS
 @pytest.mark.parametrize(
     ("challenge_id", "expected"),
     [
-        (str(uuid.uuid4()), (422, "mfa_factor_not_found")),
+        ("5e6b1d8a-4c0f-4c53-9a5e-2f1f3f0c9a11", (422, "mfa_factor_not_found")),
         (None, (422, "mfa_factor_not_found")),
         ("nonsense", (400, "bad_json")),
         (7, (400, "bad_json")),
