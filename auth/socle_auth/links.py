@@ -12,11 +12,18 @@ if TYPE_CHECKING:
 def external_url(service: AuthService, call: Call) -> str:
     """API_EXTERNAL_URL, or the host the caller used when it is one of MAILER_EXTERNAL_HOSTS (others are ignored)."""
     host = (call.headers.get("x-forwarded-host") or call.headers.get("host", "")).partition(",")[0].strip()
-    name = urlsplit(f"//{host}").hostname if host else None
+    name = _name_of(host)
     if name and any(name == listed.lower() for listed in service.settings.mailer.external_hosts):
         scheme = "http" if name == "localhost" else "https"
         return f"{scheme}://{host}"
     return service.settings.external_url
+
+
+def _name_of(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def confirmation_url(

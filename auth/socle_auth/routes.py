@@ -228,6 +228,8 @@ async def read_call(service: AuthService, request: Request, version: str | None 
     query = dict[str, str]()
     for name, value in request.query_params.multi_items():
         query.setdefault(name, value)
+    if "\x00" in request.url.path or any("\x00" in value for value in query.values()):
+        raise errors.invalid("The request contains a character that cannot be stored")
     return Call(
         method=request.method,
         path=route_path(request.scope),

@@ -158,7 +158,7 @@ async def _prove(service: AuthService, call: Call, proof: Proof, *, gives_code: 
     allowed = (*_SIGNUP_TYPES, *_RECOVERY_TYPES, "email", "email_change")
     if proof.kind not in (allowed if proof.is_link else (*allowed, *_PHONE_TYPES)):
         raise invalid("Invalid email verification type" if proof.is_link else "Unsupported verification type")
-    password_hash = await _password_of_invited(service, proof)
+    password_hash = await _password_of_invited(service, call, proof)
     async with service.connect() as connection:
         found = await (_find_by_link if proof.is_link else _find_by_code)(service, connection, call, proof)
         outcome = (
@@ -171,7 +171,7 @@ async def _prove(service: AuthService, call: Call, proof: Proof, *, gives_code: 
     return outcome
 
 
-async def _password_of_invited(service: AuthService, proof: Proof) -> str:
+async def _password_of_invited(service: AuthService, call: Call, proof: Proof) -> str:
     """A hash for whoever accepts an invitation without having a password: made before the transaction, because it is
     slow. Every first mail may be such an invitation; other types never are."""
     if proof.kind not in (*_SIGNUP_TYPES, "email"):
@@ -181,7 +181,7 @@ async def _password_of_invited(service: AuthService, proof: Proof) -> str:
             token = await one_time.find(connection, proof.token_hash, ("confirmation_token",))
             user = None if token is None else await users.find(connection, token.user_id)
         else:
-            user = await users.find_by_email(connection, proof.email, service.settings.jwt.audience)
+            user = await users.find_by_email(connection, proof.email, call.audience(service.settings))
     if user is None or user.has_password or not user.has_been_invited:
         return ""
     return await passwords.hash_for(service, user.id, codes.new_password(service, 64))

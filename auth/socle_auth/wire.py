@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from socle_platform.http import json_response
 
 Json = dict[str, Any]
 
+_DEEPEST = 200
 _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -117,7 +119,7 @@ def parse_body(raw: bytes) -> Body:
         return Body({})
     if not isinstance(value, dict):
         raise AuthError(ErrorCode.BAD_JSON, "Could not parse request body as JSON: it must be an object")
-    _refuse_nul(value)
+    _check_storable(value)
     return Body(cast("Json", value))
 
 
@@ -134,22 +136,28 @@ def parse_form(raw: bytes) -> dict[str, str]:
         raise AuthError(ErrorCode.BAD_JSON, "Could not parse request body as a form") from None
     form = dict[str, str]()
     for name, value in pairs:
+        if "\x00" in value:
+            raise AuthError(ErrorCode.VALIDATION_FAILED, f"{name} contains a character that cannot be stored")
         form.setdefault(name, value)
     return form
 
 
-def _refuse_nul(value: Any) -> None:
-    """PostgreSQL stores no U+0000 and no half surrogate in text or jsonb: refuse them before they get there."""
-    pending: list[Any] = [value]
+def _check_storable(value: Any) -> None:
+    """Refuses early what PostgreSQL stores in no text or jsonb: U+0000, half surrogates, numbers beyond a float, and
+    what is nested so deeply that nobody can print it any more."""
+    pending: list[tuple[Any, int]] = [(value, 0)]
     while pending:
-        item = pending.pop()
+        item, depth = pending.pop()
+        if depth > _DEEPEST:
+            raise AuthError(ErrorCode.BAD_JSON, "Could not parse request body as JSON: it is nested too deeply")
         if isinstance(item, dict):
-            pending.extend(cast("Json", item).keys())
-            pending.extend(cast("Json", item).values())
+            pending += [(part, depth + 1) for pair in cast("Json", item).items() for part in pair]
         elif isinstance(item, list):
-            pending.extend(cast("list[object]", item))
+            pending += [(part, depth + 1) for part in cast("list[object]", item)]
         elif isinstance(item, str) and not _is_storable(item):
             raise AuthError(ErrorCode.VALIDATION_FAILED, "The request contains a character that cannot be stored")
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise AuthError(ErrorCode.BAD_JSON, "Could not parse request body as JSON: a number is too large")
 
 
 def _is_storable(text: str) -> bool:

@@ -164,6 +164,9 @@ async def test_body_too_large(site: AuthSite) -> None:
         b'{"email":"a@b.co","password":["x"]}',
         b"{" * 10_000,
         b"NaN",
+        b'{"data":' + b'{"a":' * 300 + b"1" + b"}" * 301,
+        b'{"data":{"a":1e999}}',
+        b'{"data":{"a":' + b"9" * 5000 + b"}}",
     ],
 )
 async def test_a_body_that_is_no_object_or_of_wrong_types_is_bad_json(site: AuthSite, content: bytes) -> None:
