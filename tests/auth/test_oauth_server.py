@@ -21,6 +21,7 @@ from jwt.algorithms import ECAlgorithm
 
 from harness.auth_site import FAST, AuthSite, changed, claims_of, open_site, query_of, refusal
 from harness.postgres import TestServer
+from socle_auth import cleanup
 from socle_platform.config.auth_external import OAuthServerSettings
 from socle_platform.db import Database
 from socle_platform.keys import Key, parse_jwk
@@ -281,6 +282,18 @@ async def test_expiry_is_remembered(site: AuthSite) -> None:
     assert refusal(answer) == (404, "oauth_authorization_not_found")
     row = await site.row("select status from auth.oauth_authorizations where authorization_id = $1", authorization_id)
     assert row["status"] == "expired"
+
+
+async def test_expired_authorizations_are_swept_away_in_the_end(site: AuthSite) -> None:
+    site.clock.advance(days=3)
+    await cleanup.sweep_once(site.service)
+    await begin(site, await register(site))
+    kept = "select count(*) as number from auth.oauth_authorizations"
+    site.clock.advance(hours=24)
+    assert (await cleanup.sweep_once(site.service))["authorizations of applications"] == 0
+    assert (await site.row(kept))["number"] == 1
+    site.clock.advance(hours=1)
+    assert (await cleanup.sweep_once(site.service))["authorizations of applications"] == 1
 
 
 @pytest.mark.parametrize(

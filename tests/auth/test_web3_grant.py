@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+pytest.importorskip("coincurve")
+
 from harness.auth_site import FAST, AuthSite, changed, claims_of, open_site, refusal
 from harness.postgres import TestServer
 from harness.wallets import EthereumWallet, SolanaWallet, Text, message_text

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+pytest.importorskip("coincurve")
+
 from harness.wallets import EthereumWallet, SolanaWallet, Text, message_text
 from socle_auth.web3.messages import (
     ETHEREUM,

@@ -45,6 +45,7 @@ _ALWAYS = (
     Sweep("SAML relay states", _delete("saml_relay_states", "created_at < $1"), _DAY),
     Sweep("flow states", _delete("flow_state", "created_at < $1"), _DAY),
     Sweep("provider states", _delete("oauth_client_states", "created_at < $1"), _DAY),
+    Sweep("authorizations of applications", _delete("oauth_authorizations", "expires_at < $1"), _DAY),
     Sweep("challenges", _delete("mfa_challenges", "created_at < $1"), _DAY),
     Sweep("unverified factors", _delete("mfa_factors", "created_at < $1 and status = 'unverified'"), _DAY),
     Sweep("passkey challenges", _delete("webauthn_challenges", "expires_at < $1"), timedelta(0)),
