@@ -217,7 +217,6 @@ class AuthSettings:
     external_url: str = "http://127.0.0.1:54321/auth/v1"
     max_request_seconds: float = 10.0
     disable_signup: bool = False
-    cors_allowed_headers: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     allow_private_urls: bool = False
     allowed_private_hosts: tuple[str, ...] = ()
@@ -286,7 +285,6 @@ def load_auth(read: Reader) -> AuthSettings:
         external_url=external_url.rstrip("/"),
         max_request_seconds=read.seconds("GOTRUE_API_MAX_REQUEST_DURATION", default=10.0),
         disable_signup=read.boolean("GOTRUE_DISABLE_SIGNUP"),
-        cors_allowed_headers=read.csv("GOTRUE_CORS_ALLOWED_HEADERS"),
         trusted_proxies=read.csv("SOCLE_TRUSTED_PROXIES", default=("127.0.0.0/8", "::1/128")),
         allow_private_urls=read.boolean("SOCLE_ALLOW_PRIVATE_URLS"),
         allowed_private_hosts=read.csv("SOCLE_ALLOWED_PRIVATE_HOSTS"),
