@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import uuid
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -49,6 +50,8 @@ _PARALLEL_HASH = 256 * _KIB
 _WHOLE = 64 * _KIB
 """Reads up to this size take one trip to a thread."""
 _READ_MIN, _READ_MAX, _READ_BUDGET = 32 * _KIB, 1024 * _KIB, 32 * 1024 * _KIB
+_SMALL, _SMALL_SUM = 16 * _KIB, 16 * 1024 * _KIB
+"""Blobs up to this size are kept in memory after a read, up to this much of them."""
 _SLOW = 0.02
 """Seconds after which a reader counts as slow."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -70,6 +73,7 @@ class DiskBlobs:
         self._uploads = self._root / "uploads"
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="socle-disk")
         self._readers = 0
+        self._small = _SmallBlobs()
 
     async def open(self) -> None:
         """Makes the folders and proves that files can be written, read and deleted. Raises BlobStoreUnusable."""
@@ -122,8 +126,14 @@ class DiskBlobs:
         if end is not None and end <= start:
             await self.head(key)
             return
+        remembered = self._small.get(key)
+        if remembered is not None:
+            yield remembered[start:end]
+            return
         file, chunk = await self.in_thread(lambda: self._open_first(key, start, end))
         if file is None:
+            if start == 0 and end is None:
+                self._small.remember(key, chunk)
             yield chunk
             return
         self._readers += 1
@@ -188,6 +198,7 @@ class DiskBlobs:
 
     def _delete(self, keys: Sequence[str]) -> None:
         for key in keys:
+            self._small.forget(key)
             with contextlib.suppress(FileNotFoundError, BlobNotFound):
                 self._find(key).unlink()
 
@@ -339,6 +350,34 @@ class DiskBlobs:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+class _SmallBlobs:
+    """The small blobs read last, whole: a key never changes its bytes. Bounded by their number and sum."""
+
+    def __init__(self) -> None:
+        self._bodies: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: str) -> bytes | None:
+        body = self._bodies.get(key)
+        if body is not None:
+            self._bodies.move_to_end(key)
+        return body
+
+    def remember(self, key: str, body: bytes) -> None:
+        if len(body) > _SMALL or key in self._bodies:
+            return
+        self._bodies[key] = body
+        self._size += len(body) + len(key)
+        while self._size > _SMALL_SUM:
+            old, forgotten = self._bodies.popitem(last=False)
+            self._size -= len(forgotten) + len(old)
+
+    def forget(self, key: str) -> None:
+        body = self._bodies.pop(key, None)
+        if body is not None:
+            self._size -= len(body) + len(key)
 
 
 class _Writing:

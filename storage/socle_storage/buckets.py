@@ -75,6 +75,7 @@ async def update(storage: Storage, caller: Caller, bucket: str, fields: Fields) 
     )
     if not await storage.store.update_bucket(caller, bucket, change):
         raise no_such_bucket()
+    storage.known.forget(bucket)
 
 
 async def delete(storage: Storage, caller: Caller, bucket: str) -> None:
@@ -85,6 +86,7 @@ async def delete(storage: Storage, caller: Caller, bucket: str) -> None:
         raise bucket_not_empty()
     if not await storage.store.delete_bucket(caller, bucket):
         raise no_such_bucket()
+    storage.known.forget(bucket)
 
 
 async def empty(storage: Storage, caller: Caller, bucket: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from socle_platform.blobs import blob_key
 from socle_platform.identity import Identity, RequestFacts
+from socle_storage.known import KnownBuckets
 
 if TYPE_CHECKING:
     from socle_platform.config.storage import StorageSettings
@@ -47,6 +48,7 @@ class Storage:
     keyring: Keyring
     clock: Clock
     observe: Observe
+    known: KnownBuckets = field(default_factory=KnownBuckets)
 
     def key(self, bucket: str, name: str, version: str | None) -> str:
         """The blob key of one version of an object."""

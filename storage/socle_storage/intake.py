@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from socle_storage.errors import invalid_content_type, too_large
+from socle_storage.errors import StorageError, invalid_content_type, too_large
 from socle_storage.forms import MAX_FIELD, Form, FormReader
 from socle_storage.robots import verify_robots_tag
 from socle_storage.uploads import (
@@ -54,7 +54,6 @@ async def take_upload(
     robots_tag = exchange.header("x-robots-tag")
     if robots_tag is not None:
         verify_robots_tag(robots_tag)
-    bucket = await find_target(storage, caller, *target)
     upload = Upload(
         *target,
         owner=owner,
@@ -64,44 +63,62 @@ async def take_upload(
         robots_tag=robots_tag,
     )
     if content_type.startswith("multipart/form-data"):
-        return await _take_form(storage, exchange, caller, bucket, upload)
-    return await _take_raw(storage, exchange, caller, bucket, upload)
+        return await _take_form(storage, exchange, caller, upload)
+    return await _take_raw(storage, exchange, caller, upload)
 
 
-async def _take_raw(storage: Storage, exchange: Exchange, caller: Caller, bucket: Bucket, upload: Upload) -> ObjectRow:
-    verify_type(bucket, upload.name, upload.mimetype)
-    limit = size_limit(storage, bucket, upload.name)
-    if upload.content_length is not None and upload.content_length > limit:
-        raise too_large()
+async def _take_raw(storage: Storage, exchange: Exchange, caller: Caller, upload: Upload) -> ObjectRow:
     upload = replace(
         upload,
         cache_control=exchange.header("cache-control") or "no-cache",
         user_metadata=parse_metadata_header(exchange.header("x-metadata")),
     )
+    limit = await _admit(storage, caller, upload, upload.content_length)
     await probe(storage, caller, upload)
     async with contextlib.aclosing(exchange.stream()) as stream:
         blob = await receive(storage, upload.bucket, upload.name, stream, limit=limit)
     return await publish(storage, caller, upload, blob)
 
 
-async def _take_form(storage: Storage, exchange: Exchange, caller: Caller, bucket: Bucket, upload: Upload) -> ObjectRow:
-    limit = size_limit(storage, bucket, upload.name)
+async def _take_form(storage: Storage, exchange: Exchange, caller: Caller, upload: Upload) -> ObjectRow:
+    await find_target(storage, caller, upload.bucket, upload.name)
     async with contextlib.aclosing(exchange.stream()) as stream:
         reader = FormReader(upload.mimetype, stream)
         before = _described(upload, await reader.start())
-        verify_type(bucket, upload.name, before.mimetype)
+        limit = await _admit(storage, caller, before)
         await probe(storage, caller, before)
         async with contextlib.aclosing(reader.file()) as file:
             blob = await receive(storage, upload.bucket, upload.name, file, limit=limit)
     after = _described(upload, reader.form)
     if reader.form.late and after.draft() != before.draft():
         try:
-            verify_type(bucket, upload.name, after.mimetype)
+            await _admit(storage, caller, after)
             await probe(storage, caller, after)
         except Exception:
             await discard(storage, blob)
             raise
     return await publish(storage, caller, after, blob)
+
+
+async def _admit(storage: Storage, caller: Caller, upload: Upload, size: int | None = None) -> int:
+    """Bytes that the upload may have. Raises NoSuchBucket, InvalidMimeType, or EntityTooLarge for the declared `size`.
+
+    What a remembered bucket refuses is asked of its row once more.
+    """
+    bucket = await find_target(storage, caller, upload.bucket, upload.name)
+    try:
+        return _limit(storage, bucket, upload, size)
+    except StorageError:
+        bucket = await find_target(storage, caller, upload.bucket, upload.name, afresh=True)
+        return _limit(storage, bucket, upload, size)
+
+
+def _limit(storage: Storage, bucket: Bucket, upload: Upload, size: int | None) -> int:
+    verify_type(bucket, upload.name, upload.mimetype)
+    limit = size_limit(storage, bucket, upload.name)
+    if size is not None and size > limit:
+        raise too_large()
+    return limit
 
 
 def _described(upload: Upload, form: Form) -> Upload:

@@ -70,12 +70,18 @@ class WrittenBlob:
     last_modified: datetime
 
 
-async def find_target(storage: Storage, caller: Caller, bucket: str, name: str) -> Bucket:
-    """The bucket to store into, past row level security. Raises InvalidBucketName, InvalidKey, NoSuchBucket."""
+async def find_target(storage: Storage, caller: Caller, bucket: str, name: str, *, afresh: bool = False) -> Bucket:
+    """The bucket to store into, past row level security. Raises InvalidBucketName, InvalidKey, NoSuchBucket.
+
+    It may be up to a second old unless `afresh`.
+    """
     verify_bucket(bucket)
-    found = await storage.store.find_bucket(caller.as_service(), bucket)
+    found = None if afresh else storage.known.get(bucket)
     if found is None:
-        raise no_such_bucket()
+        found = await storage.store.find_bucket(caller.as_service(), bucket)
+        if found is None:
+            raise no_such_bucket()
+        storage.known.remember(found)
     verify_key(name)
     return found
 
@@ -110,8 +116,14 @@ def verify_type(bucket: Bucket, name: str, mimetype: str) -> None:
 
 
 async def probe(storage: Storage, caller: Caller, upload: Upload) -> None:
-    """May this caller store this here? Raises AccessDenied or KeyAlreadyExists. Nothing is kept."""
-    await storage.store.probe(caller, upload.draft(), upsert=upload.upsert)
+    """May this caller store this here? Raises AccessDenied, KeyAlreadyExists or NoSuchBucket. Nothing is kept."""
+    try:
+        await storage.store.probe(caller, upload.draft(), upsert=upload.upsert)
+    except DatabaseError as error:
+        if error.constraint == "objects_bucketId_fkey":
+            storage.known.forget(upload.bucket)
+            raise no_such_bucket() from error
+        raise
 
 
 async def receive(

@@ -14,6 +14,7 @@ import httpx
 
 from socle_platform.events import Observation
 from socle_platform.keys import Keyring
+from socle_platform.ports import Resources
 from socle_storage.context import Storage
 from socle_storage.errors import Code, StorageError
 
@@ -41,6 +42,12 @@ class Lab:
 
     def bearer(self, role: str, sub: str | None = None) -> dict[str, str]:
         return {"authorization": f"Bearer {self.token(role, sub)}"}
+
+    @property
+    def resources(self) -> Resources:
+        """What the roof would give the service."""
+        storage = self.storage
+        return Resources(storage.store.database, self.keyring, blobs=storage.blobs, observe=self.seen.append)
 
     @property
     def service(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ import httpx
 from harness.listening import listening
 from harness.storage import ALICE, Lab, refusal
 from socle_platform.http import Receive, Scope, Send
-from socle_storage.routes import Application
+from socle_storage.routes import build
 
 
 def md5(body: bytes) -> str:
@@ -376,7 +376,7 @@ async def test_without_a_token_and_with_a_bad_one(lab: Lab) -> None:
 
 
 async def test_behind_the_gateway_a_missing_token_is_an_empty_one(lab: Lab) -> None:
-    app = Application(lab.storage, {})
+    app = build(lab.storage.settings, lab.resources)
 
     async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "root_path": "/storage/v1"}, receive, send)

@@ -57,13 +57,14 @@ class Statements:
         read_only: bool = False,
         rollback: bool = False,
     ) -> Result:
-        """One statement as the caller, in one round trip."""
+        """One statement as the caller, in one round trip. What is rolled back leaves nothing in the session either."""
         return await self.database.run_as(
             caller.identity,
             caller.facts,
             Prepared(text, args),
             read_only=read_only,
             rollback=rollback,
+            reset=False if rollback else None,
             search_path=self._search_path,
             settings=self._settings(caller) if read_only else self._settings(caller, lock_timeout=LOCK_TIMEOUT),
         )
