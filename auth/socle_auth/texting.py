@@ -1,4 +1,4 @@
-"""Sending a text message (contracts/auth.md §7.7)."""
+"""Sending a text message: by the hook, a provider, or into the built-in inbox (contracts/auth.md §7.7)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from socle_auth import hooks, limits, wire
 from socle_auth.errors import AuthError, ErrorCode, failure, invalid
+from socle_auth.inbox import delivery
+from socle_auth.mail.go_template import TemplateError, parse_template
+from socle_auth.text_gateways import GatewayUnusable, Text, TextGateway, TextNotSent, open_gateway
 
 if TYPE_CHECKING:
     from socle_auth.context import AuthService, Call
@@ -61,9 +64,42 @@ async def send(
         message: dict[str, Any] = {"otp": code, "phone": phone} | ({"sms_type": sms_type} if sms_type else {})
         await hooks.call(service, connection, call, hooks.SEND_SMS, {"user": wire.render_user(user), "sms": message})
         return ""
-    raise failure("Unable to get SMS provider")
+    template = service.settings.mfa.phone.template if sms_type == "mfa" else service.settings.sms.template
+    words = _words(template, code)
+    gateway = _gateway(service)
+    if gateway is None:
+        message_id = await delivery.keep_text(service, connection, phone, words)
+        if message_id is None:
+            raise failure("Unable to get SMS provider")
+        return message_id
+    try:
+        return await gateway.send(Text(phone, words, code, channel))
+    except TextNotSent as error:
+        raise AuthError(ErrorCode.SMS_SEND_FAILED, f"Error sending {purpose} OTP to provider: {error}") from error
 
 
 async def verify_remotely(service: AuthService, phone: str, code: str) -> bool | None:
     """Whether a provider that keeps the codes itself accepts this one; None when codes are checked here."""
-    return None
+    if service.settings.sms.provider != "twilio_verify" or hooks.is_on(service, hooks.SEND_SMS):
+        return None
+    gateway = _gateway(service)
+    try:
+        return await gateway.verify(phone, code) if gateway is not None else None
+    except TextNotSent as error:
+        service.note("error", f"the provider of text messages could not check a code: {error}")
+        return False
+
+
+def _gateway(service: AuthService) -> TextGateway | None:
+    try:
+        return open_gateway(service.settings.sms, service.resources.http)
+    except GatewayUnusable as error:
+        service.note("error", str(error))
+        raise failure("Unable to get SMS provider", error) from error
+
+
+def _words(template: str, code: str) -> str:
+    try:
+        return parse_template(template, html=False).render({"Code": code})
+    except TemplateError as error:
+        raise failure("error generating sms template", error) from error

@@ -8,6 +8,7 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from socle_platform.config.auth_messages import load_inbox
 from socle_platform.config.reader import Reader
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from socle_platform.http import ASGIApp, Receive, Scope, Send
 
 PREFIX = "/inbox"
-DEFAULT_PORT = 54324
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def inbox_listener(given: Mapping[str, str], gateway: GatewaySettings) -> Genera
     The inbox is always below `/inbox` too, so a port that somebody else has is no reason not to start.
     """
     read = Reader(given)
-    port = read.integer("SOCLE_INBOX_PORT", default=DEFAULT_PORT, minimum=0, maximum=65535)
+    port = load_inbox(read).port
     wanted = read.boolean("SOCLE_INBOX_ENABLED", default=not given.get("GOTRUE_SMTP_HOST"))
     read.finish()
     listener: socket.socket | None = None

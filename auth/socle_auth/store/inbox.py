@@ -139,11 +139,9 @@ async def trim(connection: Connection, *, most: int, before: datetime) -> int:
     """Deletes what is older than `before` or beyond the newest `most`; how many that were."""
     tag = await connection.execute(
         """delete from socle.inbox_messages where id in (
-          (select id from socle.inbox_messages where created_at < $1 for update skip locked)
-          union all
-          (select id from socle.inbox_messages where id in (
-             select id from socle.inbox_messages order by created_at desc, id offset $2)
-           for update skip locked))""",
+          select id from socle.inbox_messages where created_at < $1
+             or id in (select id from socle.inbox_messages order by created_at desc, id offset $2)
+          for update skip locked)""",
         before,
         most,
     )

@@ -48,7 +48,6 @@ class MailerSettings:
     validation_service_headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     blocked_mx: tuple[str, ...] = ()
     scanner_guard: bool = False
-    notify_repeated_signup: bool = False
 
     def url_path(self, template: str) -> str | None:
         """Where the link of a mail leads, relative to the external URL; None means our own /verify route."""
@@ -94,13 +93,14 @@ class SmsSettings:
 class InboxSettings:
     """The built-in inbox. `enabled`: mails without a server stay there; `texts`: text messages without a provider too.
 
-    It keeps the newest `most` messages for `age` seconds.
+    It keeps the newest `most` messages for `age` seconds. `port` shows it besides `/inbox`; 0 does not.
     """
 
     enabled: bool = False
     texts: bool = False
     most: int = 500
     age: float = 7 * 86400.0
+    port: int = 54324
 
 
 SMS_CREDENTIALS: Mapping[str, tuple[str, ...]] = {
@@ -140,7 +140,6 @@ def load_mailer(read: Reader) -> MailerSettings:
         validation_service_headers=_headers(read, f"{prefix}EMAIL_VALIDATION_SERVICE_HEADERS"),
         blocked_mx=tuple(_json_list(read, f"{prefix}EMAIL_VALIDATION_BLOCKED_MX")),
         scanner_guard=read.boolean("SOCLE_MAILER_SCANNER_GUARD"),
-        notify_repeated_signup=read.boolean("SOCLE_MAILER_NOTIFY_REPEATED_SIGNUP"),
     )
 
 
@@ -206,6 +205,7 @@ def load_inbox(read: Reader) -> InboxSettings:
         texts=read.boolean(f"{prefix}TEXTS"),
         most=read.integer(f"{prefix}MESSAGES", default=500, minimum=1, maximum=100_000),
         age=read.seconds(f"{prefix}AGE", default=7 * 86400.0),
+        port=read.integer(f"{prefix}PORT", default=54324, minimum=0, maximum=65535),
     )
 
 
