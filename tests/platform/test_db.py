@@ -316,7 +316,7 @@ def test_only_the_ground_takes_roles_and_makes_settings() -> None:
     pattern = re.compile(r"set_config|\bset\s+((local|session)\s+)?(role|session\s+authorization)\b", re.IGNORECASE)
     update = re.compile(r"\bupdate\b.*\bset\b", re.IGNORECASE)  # of a column that is called role
     found: set[str] = set()
-    for room in ("platform", "auth", "rest", "storage", "realtime", "functions", "scripts", "bench"):
+    for room in ("platform", "auth", "rest", "storage", "realtime", "functions", "scripts"):
         for file in (ROOT / room).rglob("*.py"):
             if any(pattern.search(line) and not update.search(line) for line in file.read_text().splitlines()):
                 found.add(str(file.relative_to(ROOT)))
