@@ -42,16 +42,19 @@ def configure_logging(*, level: str, json_lines: bool, stream: TextIO | None = N
 
 
 class Log:
-    """Writes observations as log lines. Successful requests are worth `debug` only; failures tell their cause."""
+    """Writes observations as log lines, as logging is configured when it is made.
+
+    Successful requests are worth `debug` only; failures tell their cause.
+    """
 
     def __init__(self) -> None:
-        self._logger = structlog.get_logger()
+        self._logger: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind()
 
     def __call__(self, observation: Observation) -> None:
         if isinstance(observation, RequestServed):
             if observation.status >= 500:
                 self._served(observation, "warning")
-            else:
+            elif self._logger.is_enabled_for(logging.DEBUG):
                 self._served(observation, "debug")
         elif isinstance(observation, RequestFailed):
             self._logger.error(
@@ -96,17 +99,27 @@ class Metrics:
         self._seconds = Histogram(
             "socle_request_seconds", "Seconds to the last byte", ("service",), buckets=_BUCKETS, registry=self.registry
         )
+        # Looking up a labelled child costs as much as several increments.
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._failures = Counter(
             "socle_request_failures", "Requests that ended in an unexpected error", ("service",), registry=self.registry
         )
 
     def __call__(self, observation: Observation) -> None:
         if isinstance(observation, RequestServed):
-            method = observation.method if observation.method in _METHODS else "OTHER"
-            self._requests.labels(observation.service, method, str(observation.status)).inc()
-            self._seconds.labels(observation.service).observe(observation.duration)
+            key = (observation.service, observation.method, observation.status)
+            requests, seconds = self._children.get(key) or self._children_of(*key)
+            requests.inc()
+            seconds.observe(observation.duration)
         elif isinstance(observation, RequestFailed):
             self._failures.labels(observation.service).inc()
+
+    def _children_of(self, service: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        known = method if method in _METHODS else "OTHER"
+        found = self._requests.labels(service, known, str(status)), self._seconds.labels(service)
+        if known == method:
+            self._children[service, method, status] = found
+        return found
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

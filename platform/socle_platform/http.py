@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
-import re
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
-import orjson
-
 from socle_platform.errors import SocleError, WireResponse
 from socle_platform.events import Observe, RequestFailed, RequestServed, silent
 from socle_platform.identity import Identity, RequestFacts
 from socle_platform.keys import Keyring, TokenError, TokenMalformed
+from socle_platform.request_headers import OPAQUE_PREFIX as OPAQUE_PREFIX
+from socle_platform.request_headers import Credentials, headers_of
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -31,7 +30,6 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-OPAQUE_PREFIX = "sb_"
 _ALLOWED_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _DEFAULT_ALLOWED_HEADERS = (
     b"authorization, x-client-info, apikey, content-type, x-retry-count, x-supabase-api-version, accept-profile, "
@@ -43,22 +41,15 @@ _EXPOSED_HEADERS = (
     b"tus-resumable, upload-offset, upload-length, upload-metadata, upload-expires, tus-version, tus-extension, "
     b"tus-max-size"
 )
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+
+
+_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+_EXPOSED = (b"access-control-expose-headers", _EXPOSED_HEADERS)
+_BODILESS = frozenset({"GET", "HEAD"})
 
 
 class BodyTooLarge(SocleError):
     """The request body is larger than this service takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the caller sent: the key of the project, and the token of a person.
-
-    `bearer` is None when absent and when it merely repeats an opaque key (clients do so; clients.md §1).
-    """
-
-    apikey: str | None
-    bearer: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +100,10 @@ def request_id(scope: Scope) -> str:
 
 def credentials_of(scope: Scope) -> Credentials:
     """Key and token of a request: header `apikey` (or, for links and sockets, the query's), header `Authorization`."""
-    apikey = authorization = None
-    for key, value in scope["headers"]:
-        if key == b"apikey":
-            apikey = str(value, "latin-1")
-        elif key == b"authorization":
-            authorization = str(value, "latin-1")
-    if apikey is None and b"apikey=" in scope.get("query_string", b""):
-        apikey = parse_qs(scope["query_string"].decode("latin-1")).get("apikey", [None])[0]
-    bearer = None
-    if authorization is not None:
-        scheme, _, rest = authorization.partition(" ")
-        if scheme.lower() == "bearer":
-            bearer = rest.strip()
-    if bearer is not None and bearer.startswith(OPAQUE_PREFIX) and apikey in (None, bearer):
-        return Credentials(bearer, None)
-    return Credentials(apikey, bearer)
+    headers = headers_of(scope)
+    if headers.apikey is None and b"apikey=" in scope.get("query_string", b""):
+        return headers.with_apikey(parse_qs(scope["query_string"].decode("latin-1")).get("apikey", [None])[0])
+    return headers.credentials
 
 
 def identity_of(scope: Scope, keyring: Keyring, anonymous: Identity) -> Identity:
@@ -149,23 +128,8 @@ def identity_of_apikey(apikey: str, keyring: Keyring) -> Identity:
 
 def facts_of(scope: Scope) -> RequestFacts:
     """What SQL may see of the request (rest.md §13): header names in lower case, cookies apart."""
-    headers: dict[str, str] = {}
-    cookies: dict[str, str] = {}
-    for key, value in scope["headers"]:
-        text = str(value, "latin-1")
-        if key == b"cookie":
-            for pair in text.split(";"):
-                name, found, content = pair.strip().partition("=")
-                if found:
-                    cookies[name] = content
-        else:
-            headers[str(key, "latin-1")] = text
-    return RequestFacts(
-        method=scope["method"],
-        path=route_path(scope),
-        headers_json=orjson.dumps(headers).decode(),
-        cookies_json=orjson.dumps(cookies).decode() if cookies else "{}",
-    )
+    headers_json, cookies_json = headers_of(scope).as_json()
+    return RequestFacts(scope["method"], route_path(scope), headers_json, cookies_json)
 
 
 def client_ip(scope: Scope, trusted_proxies: Sequence[IPNetwork] = ()) -> str:
@@ -248,56 +212,47 @@ class Gateway:
         self._fallback = fallback or _not_found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._fallback(scope, receive, send)
-            return
         path: str = scope["path"]
-        mount = self._mounts.get("/".join(path.split("/", 3)[:3]))
         if scope["type"] == "http":
-            await self._serve(mount, scope, receive, send)
-        elif mount is not None:
+            await self._serve(self._mount_of(path), scope, receive, send)
+        elif scope["type"] == "websocket" and (mount := self._mount_of(path)) is not None:
             await mount.app({**scope, "root_path": scope.get("root_path", "") + mount.prefix}, receive, send)
         else:
             await self._fallback(scope, receive, send)
 
+    def _mount_of(self, path: str) -> Mount | None:
+        return self._mounts.get("/".join(path.split("/", 3)[:3]))
+
     async def _serve(self, mount: Mount | None, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        exchange = _Exchange(_accept_request_id(scope), send)
-        scope["socle.request_id"] = exchange.request_id
-        if scope["method"] == "OPTIONS" and (allowed := preflight_headers(scope)) is not None:
+        exchange = _Exchange(headers_of(scope).request_id or _new_request_id(), send)
+        request_id = scope["socle.request_id"] = exchange.request_id.decode()
+        method: str = scope["method"]
+        if method == "OPTIONS" and (allowed := preflight_headers(scope)) is not None:
             await exchange.send({"type": "http.response.start", "status": 200, "headers": allowed})
             await exchange.send({"type": "http.response.body", "body": b""})
         elif mount is None:
             await self._fallback(scope, receive, exchange.send)
         else:
-            await self._enter(mount, scope, receive, exchange)
-        self._observe(
-            RequestServed(
-                mount.service if mount else "platform",
-                scope["method"],
-                scope["path"],
-                exchange.status,
-                time.perf_counter() - started,
-                exchange.request_id,
-            )
-        )
+            scope["root_path"] = scope.get("root_path", "") + mount.prefix
+            try:
+                if mount.checks_key and (refusal := self._refuse_key(mount, scope)) is not None:
+                    await send_response(exchange.send, refusal, head=method == "HEAD")
+                else:
+                    await mount.app(scope, _within(mount.body_limit, scope, receive), exchange.send)
+            except Exception as error:  # noqa: BLE001 - the boundary: what a service let pass is its 500
+                await self._fail(mount, scope, exchange, error)
+        service = mount.service if mount else "platform"
+        duration = time.perf_counter() - started
+        self._observe(RequestServed(service, method, scope["path"], exchange.status, duration, request_id))
 
-    async def _enter(self, mount: Mount, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
-        scope["root_path"] = scope.get("root_path", "") + mount.prefix
-        head = scope["method"] == "HEAD"
-        try:
-            if mount.checks_key and (refusal := self._refuse_key(mount, scope)) is not None:
-                await send_response(exchange.send, refusal, head=head)
-                return
-            if mount.body_limit is not None:
-                receive = _limited(scope, receive, mount.body_limit)
-            await mount.app(scope, receive, exchange.send)
-        except Exception as error:  # the boundary: what a service let pass is its 500
-            if not isinstance(error, BodyTooLarge):
-                self._observe(RequestFailed(mount.service, scope["method"], scope["path"], exchange.request_id, error))
-            if exchange.status:
-                raise
-            await send_response(exchange.send, mount.render(error), head=head)
+    async def _fail(self, mount: Mount, scope: Scope, exchange: _Exchange, error: Exception) -> None:
+        """Answers an exception by its service's error; raises it when the answer has begun."""
+        if not isinstance(error, BodyTooLarge):
+            self._observe(RequestFailed(mount.service, scope["method"], scope["path"], request_id(scope), error))
+        if exchange.status:
+            raise error
+        await send_response(exchange.send, mount.render(error), head=scope["method"] == "HEAD")
 
     def _refuse_key(self, mount: Mount, scope: Scope) -> WireResponse | None:
         credentials = credentials_of(scope)
@@ -329,37 +284,39 @@ class _Exchange:
 
     __slots__ = ("_send", "request_id", "status")
 
-    def __init__(self, request_id: str, send: Send) -> None:
+    def __init__(self, request_id: bytes, send: Send) -> None:
         self._send = send
         self.request_id = request_id
         self.status = 0
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        """As the server's own `send`, whose wait it hands on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = list(message.get("headers", ()))
-            if not any(name == b"access-control-allow-origin" for name, _ in headers):
-                headers.append((b"access-control-allow-origin", b"*"))
-            if not any(name == b"access-control-expose-headers" for name, _ in headers):
-                headers.append((b"access-control-expose-headers", _EXPOSED_HEADERS))
-            headers.append((b"x-request-id", self.request_id.encode()))
+            names = {name for name, _ in headers}
+            if b"access-control-allow-origin" not in names:
+                headers.append(_ANY_ORIGIN)
+            if b"access-control-expose-headers" not in names:
+                headers.append(_EXPOSED)
+            headers.append((b"x-request-id", self.request_id))
             message["headers"] = headers
-        await self._send(message)
+        return self._send(message)
 
 
-def _accept_request_id(scope: Scope) -> str:
-    for key, value in scope["headers"]:
-        if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return str(value, "latin-1")
-    return os.urandom(12).hex()
+def _new_request_id() -> bytes:
+    """96 bits that name one exchange; nothing relies on their being hard to guess."""
+    return b"%024x" % random.getrandbits(96)
 
 
 def _is_open(path: str, open_paths: Sequence[str]) -> bool:
     return any(path == open_path or path.startswith(open_path.rstrip("/") + "/") for open_path in open_paths)
 
 
-def _limited(scope: Scope, receive: Receive, limit: int) -> Receive:
-    """`receive` that raises BodyTooLarge past `limit` bytes, whatever Content-Length promised."""
+def _within(limit: int | None, scope: Scope, receive: Receive) -> Receive:
+    """`receive` that raises BodyTooLarge past `limit` bytes, whatever Content-Length promised; at once if it does."""
+    if limit is None or (scope["method"] in _BODILESS and not headers_of(scope).may_have_body):
+        return receive
     declared = header(scope, b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge

@@ -5,7 +5,6 @@ authenticate → parse → plan → run → respond; each stage is a value, and 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from socle_platform.events import RequestFailed
 from socle_platform.http import facts_of, identity_of
 from socle_platform.identity import Identity
 from socle_rest.cors import preflight, simple_headers
+from socle_rest.disconnect import Disconnects
 from socle_rest.errors import Code, RestError, failure_of, render_failure
 from socle_rest.job import Job, make_job, pre_request_of
 from socle_rest.openapi import ACCESSIBLE, OpenApiDocuments, parse_accessible
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from socle_rest.reload import Serving
     from socle_rest.schema import Schema
 
-DISCONNECT_WATCH = 0.25
-"""Seconds a request runs before anyone looks whether its client is still there."""
 _DISTRIBUTION = "socle-platform"
 
 
@@ -104,6 +102,7 @@ class RestService:
         self._live = live
         self._standalone = standalone
         self._shapes = Shapes()
+        self._disconnects = Disconnects()
         self._shapes_of: Serving | None = None
         self._documents = OpenApiDocuments(version(_DISTRIBUTION))
         self._server = f"postgrest/socle-{version(_DISTRIBUTION)}".encode()
@@ -163,12 +162,19 @@ class RestService:
     async def _serve(
         self, serving: Serving, schema: Schema, identity: Identity, scope: Scope, receive: Receive, timer: _NoTimer
     ) -> Response:
+        settings = serving.settings
         body = await _read_body(receive) if scope["method"] in _BODY_METHODS else b""
         timer.stage("jwt")
         work = self._decide(serving, schema, _raw_request(scope, body), timer)
         caller = Caller(identity, facts_of(scope))
-        async with _Watch(receive):
-            response = await self._execute(serving, schema, caller, work, timer)
+        with self._disconnects.watch(receive):
+            if isinstance(work, Job):
+                outcome = await run(self._resources.database, caller, work, schema, settings.max_rows)
+                timer.stage("transaction")
+                response = respond(work, outcome, verbose_errors=settings.verbose_errors)
+            else:
+                response = await self._describe(serving, schema, caller, work)
+                timer.stage("transaction")
         timer.stage("response")
         if isinstance(timer, _Timer):
             return Response(response.status, (*response.headers, timer.header()), response.body)
@@ -198,22 +204,14 @@ class RestService:
         timer.stage("plan")
         return job
 
-    async def _execute(
-        self, serving: Serving, schema: Schema, caller: Caller, work: _Work, timer: _NoTimer
+    async def _describe(
+        self, serving: Serving, schema: Schema, caller: Caller, work: tuple[ApiRequest, Description | Inspection]
     ) -> Response:
-        settings = serving.settings
-        match work:
-            case Job():
-                outcome = await run(self._resources.database, caller, work, schema, settings.max_rows)
-                timer.stage("transaction")
-                return respond(work, outcome, verbose_errors=settings.verbose_errors)
-            case (_, Description() as description):
-                timer.stage("transaction")
-                return respond_description(description)
-            case (request, _):
-                document = await self._document(serving, schema, caller, request)
-                timer.stage("transaction")
-                return respond_document(request, document)
+        """The answer that follows from the schema."""
+        request, plan = work
+        if isinstance(plan, Description):
+            return respond_description(plan)
+        return respond_document(request, await self._document(serving, schema, caller, request))
 
     async def _document(self, serving: Serving, schema: Schema, caller: Caller, request: ApiRequest) -> bytes:
         """The OpenAPI document as far as the caller may see the schema."""
@@ -274,41 +272,6 @@ async def _read_body(receive: Receive) -> bytes:
             raise RestError(Code.BODY_UNREADABLE, message="The request body ended early")
         chunks.append(message.get("body", b""))
     return b"".join(chunks)
-
-
-class _Watch:
-    """Cancels the work of a request whose client has gone, which cancels its statement on the server.
-
-    Only requests that take their time are watched, so that quick ones do not pay for it."""
-
-    __slots__ = ("_gone", "_receive", "_task", "_timer", "_watcher")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._watcher: asyncio.Task[None] | None = None
-        self._gone = False
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(DISCONNECT_WATCH, self._start)
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-        if self._gone and kind is asyncio.CancelledError and self._task is not None:
-            self._task.uncancel()
-            raise RestError(Code.CONNECTION_LOST) from error
-
-    def _start(self) -> None:
-        self._watcher = asyncio.ensure_future(self._until_gone())
-
-    async def _until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._gone = True
-        if self._task is not None:
-            self._task.cancel()
 
 
 def _encoded(response: WireResponse) -> tuple[Header, ...]:
