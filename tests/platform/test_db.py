@@ -36,7 +36,7 @@ async def things(database: Database) -> Database:
 
 async def settings_of(connection: Connection, *names: str) -> Record:
     columns = ", ".join(f"current_setting('{name}', true) as \"{name}\"" for name in names)
-    row = await connection.fetchrow(f"select current_user::text as \"user\", {columns}")
+    row = await connection.fetchrow(f'select current_user::text as "user", {columns}')
     assert row is not None
     return row
 

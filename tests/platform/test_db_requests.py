@@ -96,9 +96,7 @@ async def test_binary_results(things: Database) -> None:
 @pytest.mark.parametrize("isolation", [None, "repeatable read"])
 async def test_read_only(things: Database, isolation: str | None) -> None:
     with pytest.raises(DatabaseError) as caught:
-        await run(
-            things, user(ALICE), "insert into public.things values (3)", read_only=True, isolation=isolation
-        )
+        await run(things, user(ALICE), "insert into public.things values (3)", read_only=True, isolation=isolation)
     assert caught.value.sqlstate == "25006"
     shown = await run(things, user(ALICE), "show transaction_isolation", read_only=True, isolation=isolation)
     assert shown.rows == [((isolation or "read committed").encode(),)]
@@ -196,9 +194,7 @@ async def test_rolled_back_on_order_with_deferred_constraints_reported(things: D
 @pytest.mark.parametrize("isolation", [None, "read committed"])
 async def test_constraints_that_only_fail_at_the_end(things: Database, isolation: str | None) -> None:
     with pytest.raises(DatabaseError) as caught:
-        await run(
-            things, user(ALICE), "insert into public.firm values (2, 99) returning id", isolation=isolation
-        )
+        await run(things, user(ALICE), "insert into public.firm values (2, 99) returning id", isolation=isolation)
     assert (caught.value.sqlstate, caught.value.constraint) == ("23503", "firm_twin_fkey")
     assert (await run(things, user(ALICE), "select count(*) from public.firm")).rows == [(b"0",)]
 
@@ -296,5 +292,3 @@ async def test_errors_of_a_stream(things: Database) -> None:
             pass
     assert refused.value.sqlstate == "25006"
     assert await notes(things, user(ALICE)) == ["a"]
-
-

@@ -155,9 +155,7 @@ def test_a_public_key_is_no_hmac_secret() -> None:
     jwk = {**private_jwks()["RS256"], "kid": "k1"}
     keyring = Keyring((parse_jwk(jwk),))
     public: Any = RSAAlgorithm.from_jwk(json.dumps({k: v for k, v in jwk.items() if k in {"kty", "n", "e"}}))
-    pem: bytes = public.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    pem: bytes = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     raw = f"{part({'alg': 'HS256', 'kid': 'k1'})}.{part({'role': 'service_role'})}"
     with pytest.raises(TokenKeyUnknown):
         keyring.verify(f"{raw}.{sign(raw, pem.decode())}")

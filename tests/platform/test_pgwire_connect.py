@@ -236,9 +236,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     pem, secret = folder / f"{name}.pem", folder / f"{name}.key"
     pem.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     secret.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return pem, secret
 

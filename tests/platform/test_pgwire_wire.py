@@ -164,7 +164,6 @@ async def test_notices_notifications_and_parameters(wire: Wire, server: TestServ
     assert wire.parameters["application_name"] == "renamed"
 
 
-
 async def test_cancelling_what_a_session_runs(wire: Wire, server: TestServer) -> None:
     running = asyncio.ensure_future(wire.query("select pg_sleep(60)"))
     await until_running(server, wire)

@@ -50,7 +50,7 @@ def test(
     _need_checkout()
     arguments = context.args or []
     workers = (
-        [] if any(argument.startswith("-n") for argument in arguments) else ["-n", str(max(2, os.cpu_count() or 2))]
+        [] if any(argument.startswith("-n") for argument in arguments) else ["-n", str((os.cpu_count() or 2) + 1)]
     )
     if not fast and not arguments and not run_checks():
         raise typer.Exit(1)

@@ -282,9 +282,7 @@ class _Savepoint:
 
 
 def _record(readers: tuple[tuple[str, Decode], ...], row: tuple[bytes | None, ...]) -> Record:
-    return {
-        name: None if value is None else read(value) for (name, read), value in zip(readers, row, strict=True)
-    }
+    return {name: None if value is None else read(value) for (name, read), value in zip(readers, row, strict=True)}
 
 
 def _failed_before() -> DatabaseError:

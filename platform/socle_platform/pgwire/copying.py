@@ -1,9 +1,9 @@
 """COPY … TO STDOUT and the replication stream: data that comes as the server has it (manual, «COPY Operations»).
 
-    wire = await open_wire(parse_dsn("postgresql://…?replication=database"))
-    async with CopyStream(wire, "START_REPLICATION SLOT s LOGICAL 0/0 (…)") as stream:
-        async for message in stream:
-            stream.send(standby_status)
+wire = await open_wire(parse_dsn("postgresql://…?replication=database"))
+async with CopyStream(wire, "START_REPLICATION SLOT s LOGICAL 0/0 (…)") as stream:
+    async for message in stream:
+        stream.send(standby_status)
 """
 
 from __future__ import annotations
