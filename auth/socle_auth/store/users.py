@@ -89,7 +89,7 @@ def load_whole_user(record: Record) -> User:
 
 async def find(connection: Connection, user_id: str, *, lock: bool = False) -> User | None:
     """The user with identities and factors; `lock` keeps other writers off the row until the transaction ends."""
-    if lock and await connection.fetchval("select id from auth.users where id = $1 for update", user_id) is None:
+    if lock and await connection.fetchval("select id from auth.users where id = $1 for no key update", user_id) is None:
         return None
     record = await connection.fetchrow(f"select {_WHOLE} from auth.users u where u.id = $1", user_id)
     return None if record is None else load_whole_user(record)
@@ -98,7 +98,8 @@ async def find(connection: Connection, user_id: str, *, lock: bool = False) -> U
 async def try_lock(connection: Connection, user_id: str) -> bool:
     """Holds the row until the transaction ends; False when somebody else does, so that nobody waits for nobody."""
     return (
-        await connection.fetchval("select id from auth.users where id = $1 for update skip locked", user_id) is not None
+        await connection.fetchval("select id from auth.users where id = $1 for no key update skip locked", user_id)
+        is not None
     )
 
 
