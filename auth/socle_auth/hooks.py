@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from socle_auth import wire
-from socle_auth.errors import AuthError, ErrorCode, failure
+from socle_auth import hook_requests, python_hooks, wire
+from socle_auth.errors import AuthError, ErrorCode
 from socle_auth.store import hook_functions
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PASSWORD_VERIFICATION_ATTEMPT = "password_verification_attempt"
 
 def is_on(service: AuthService, name: str) -> bool:
     """Whether this hook is to be asked; cheap, so that nobody builds a payload for nothing."""
-    return service.settings.hook(name).enabled
+    return service.settings.hook(name).enabled or python_hooks.is_registered(name)
 
 
 async def call(
@@ -36,8 +36,7 @@ async def call(
     `connection` is the transaction under way, if there is one: a database function runs inside it. Raises AuthError
     without a code for the hook's own rejection, `hook_*` codes and 500 for a hook that does not work.
     """
-    hook = service.settings.hook(name)
-    if not hook.enabled:
+    if not is_on(service, name):
         return None
     metadata = {
         "uuid": service.new_id(),
@@ -45,7 +44,9 @@ async def call(
         "name": name.replace("_", "-"),
         "ip_address": request.client_ip,
     }
-    answer = await _ask(service, connection, hook, {"metadata": metadata, **payload})
+    event = {"metadata": metadata, **payload}
+    hook = service.settings.hook(name)
+    answer = await _ask(service, connection, hook, event) if hook.enabled else await python_hooks.ask(name, event)
     _raise_rejection(answer)
     return answer
 
@@ -54,8 +55,8 @@ async def _ask(
     service: AuthService, connection: Connection | None, hook: HookSettings, payload: dict[str, Any]
 ) -> dict[str, Any]:
     url = urlsplit(hook.uri)
-    if url.scheme != "pg-functions":
-        raise failure("Hook transport is not available")
+    if url.scheme.lower() != "pg-functions":
+        return await hook_requests.ask(service, hook, payload)
     _, schema, function = url.path.split("/")[:3]
     if connection is not None:
         answer = await hook_functions.call(connection, schema, function, payload)

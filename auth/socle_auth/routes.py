@@ -24,6 +24,7 @@ from socle_auth.mail.templates import MailTemplates
 from socle_auth.oauth.oidc import Issuers
 from socle_auth.oauth.providers import outgoing_of
 from socle_auth.passwords import PasswordHasher
+from socle_auth.python_hooks import import_hooks
 from socle_auth.redirects import BadPattern, RedirectRules
 from socle_auth.sso.service_provider import ensure_usable
 from socle_platform.config.reader import ConfigError
@@ -105,6 +106,7 @@ def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
         raise ConfigError([f"SOCLE_TRUSTED_PROXIES cannot be read: {error}"]) from None
     if settings.saml.enabled:
         ensure_usable(settings)
+    import_hooks(settings.hook_modules)
     return AuthService(
         settings=settings,
         resources=resources,

@@ -50,7 +50,7 @@ class TextGateway(Protocol):
         """Hands the message over; the provider's id of it. Raises TextNotSent."""
         ...
 
-    async def verify(self, phone: str, code: str) -> bool | None:
+    async def verify(self, phone: str, code: str, /) -> bool | None:
         """Whether the provider, which made the code, accepts it; None where codes are made and checked here."""
         ...
 
@@ -108,7 +108,7 @@ class _Local:
         self._api = api
         self._credentials = credentials
 
-    async def verify(self, _phone: str, _code: str) -> bool | None:
+    async def verify(self, _phone: str, _code: str, /) -> bool | None:
         return None
 
     def _only_texts(self, text: Text, name: str) -> None:
@@ -156,7 +156,7 @@ class TwilioVerify(_Local):
             )
         return str(body.get("sid") or "")
 
-    async def verify(self, phone: str, code: str) -> bool | None:
+    async def verify(self, phone: str, code: str, /) -> bool | None:
         status, body = await self._ask("VerificationCheck", {"To": f"+{phone}", "Code": code})
         return status in (200, 201) and body.get("status") == "approved" and body.get("valid") is True
 

@@ -239,6 +239,7 @@ class AuthSettings:
     custom_oauth: CustomOAuthSettings = field(default_factory=CustomOAuthSettings)
     saml: SamlSettings = field(default_factory=SamlSettings)
     hooks: Mapping[str, HookSettings] = field(default_factory=dict[str, HookSettings])
+    hook_modules: tuple[str, ...] = ()
     experimental: ExperimentalSettings = field(default_factory=ExperimentalSettings)
 
     def hook(self, name: str) -> HookSettings:
@@ -307,6 +308,7 @@ def load_auth(read: Reader) -> AuthSettings:
         custom_oauth=load_custom_oauth(read),
         saml=load_saml(read),
         hooks=MappingProxyType({name: _load_hook(read, name) for name in HOOK_NAMES}),
+        hook_modules=read.csv("SOCLE_HOOK_MODULES"),
         experimental=_load_experimental(read),
     )
 
