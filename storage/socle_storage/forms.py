@@ -46,8 +46,9 @@ def boundary_of(content_type: str) -> bytes:
 class FormReader:
     """Reads a form from a stream: `start` goes up to the file's first byte, `file` gives its bytes, then the rest."""
 
-    def __init__(self, content_type: str, stream: AsyncIterator[bytes]) -> None:
+    def __init__(self, content_type: str, stream: AsyncIterator[bytes], max_fields: int = MAX_FIELDS) -> None:
         self.form = Form()
+        self._max_fields = max_fields
         self._stream = stream
         self._parts = _Parts()
         self._parser = MultipartParser(boundary_of(content_type), self._parts.callbacks())
@@ -95,7 +96,7 @@ class FormReader:
         if len(part.value) > MAX_FIELD:
             raise too_large("user_metadata")
         if ended:
-            if len(self.form.fields) >= MAX_FIELDS:
+            if len(self.form.fields) >= self._max_fields:
                 raise invalid_request("reach fields limit")
             self.form.fields[part.name] = part.value.decode("utf-8", "replace")
             self.form.late = self.form.late or self._file is not None

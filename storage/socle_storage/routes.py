@@ -30,6 +30,7 @@ from socle_storage.errors import (
 )
 from socle_storage.handlers import ROUTES, Auth, Call, Route
 from socle_storage.images.routes import Images
+from socle_storage.s3api.endpoint import FIRST_WORD, s3_endpoint
 from socle_storage.store import Store
 from socle_storage.tus.endpoint import ResumableEndpoint
 from socle_storage.wire import Exchange, decode_segment
@@ -62,6 +63,8 @@ def build(settings: StorageSettings, resources: Resources) -> ASGIApp:
     """The ASGI application of the storage service."""
     resumable = ResumableEndpoint(settings.tus)
     endpoints: dict[str, Endpoint] = {resumable.first_word: resumable}
+    if settings.s3_protocol.enabled:
+        endpoints[FIRST_WORD] = s3_endpoint
     routes = {**ROUTES, **Images(settings).routes()}
     return Application(build_storage(settings, resources), MappingProxyType(endpoints), MappingProxyType(routes))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -218,6 +218,7 @@ def test_moving_pictures_keep_moving() -> None:
         render(output.getvalue(), Transform(width=20), None, Bounds(3 * 80 * 40 - 1, 60))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(["", "png", "gif", "bmp", "ico", "tiff", "webp"]))
 def test_noise_is_refused_and_nothing_else(noise: bytes, kind: str) -> None:
     source = noise if not kind else picture(kind, (8, 8))[:40] + noise
@@ -225,6 +226,7 @@ def test_noise_is_refused_and_nothing_else(noise: bytes, kind: str) -> None:
         render(source, Transform(width=4), None, Bounds(1_000_000, 10))
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 5000),
     st.integers(1, 5000),

@@ -51,7 +51,10 @@ class TusSettings:
 
 @dataclass(frozen=True, slots=True)
 class S3ProtocolSettings:
-    """The S3 endpoint: its own key pair, and which public prefix and host clients sign."""
+    """The S3 endpoint: its own key pair, and which public prefix and host clients sign.
+
+    `anon_key` is the secret of signatures that come with a session token.
+    """
 
     enabled: bool = True
     prefix: str = ""
@@ -59,6 +62,7 @@ class S3ProtocolSettings:
     enforce_region: bool = False
     access_key: str = ""
     secret_key: str = field(default="", repr=False)
+    anon_key: str = field(default="", repr=False)
     host_header: str = ""
 
 
@@ -194,6 +198,7 @@ def _load_s3_protocol(read: Reader) -> S3ProtocolSettings:
         enforce_region=read.boolean("S3_PROTOCOL_ENFORCE_REGION"),
         access_key=read.text("S3_PROTOCOL_ACCESS_KEY_ID"),
         secret_key=read.secret("S3_PROTOCOL_ACCESS_KEY_SECRET"),
+        anon_key=read.secret("ANON_KEY", "SUPABASE_ANON_KEY"),
         host_header=read.text("S3_PROTOCOL_NON_CANONICAL_HOST_HEADER").lower(),
     )
 
