@@ -182,7 +182,7 @@ class Keyring:
         self._role_of = role_of
         self._anonymous_role = anonymous_role
         self._cache_size = cache_size
-        self._audience = (lambda name: name == audience) if isinstance(audience, str) else audience
+        self._audience: Callable[[str], bool] | None = _equals(audience) if isinstance(audience, str) else audience
         self._opaque = {
             key: Identity(role, None, {"role": role}, encode_claims({"role": role}))
             for key, role in (opaque_keys or {}).items()
@@ -313,6 +313,13 @@ class Keyring:
             names = [audience] if isinstance(audience, str) else cast("list[str]", audience)
             if not any(self._audience(name) for name in names):
                 raise TokenAudienceMismatch
+
+
+def _equals(expected: str) -> Callable[[str], bool]:
+    def equals(name: str) -> bool:
+        return name == expected
+
+    return equals
 
 
 def _is_text_or_texts(value: object) -> bool:
