@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from socle_auth import wire
+from socle_auth.access import bearer_of, caller_of
+from socle_auth.context import Access
 from socle_auth.errors import AuthError, ErrorCode, failure
 from socle_platform.errors import SocleError
 
@@ -20,9 +22,14 @@ _VERIFY_URLS = {
 
 
 async def check(service: AuthService, call: Call) -> None:
-    """Asks the captcha service about the request's token. Raises `captcha_failed`, or 500 when it does not answer."""
+    """Asks the captcha service about the request's token; administrators need none.
+
+    Raises `captcha_failed`, or 500 when the captcha service does not answer.
+    """
     settings = service.settings.security.captcha
     if not settings.enabled:
+        return
+    if await _is_administrator(service, call):
         return
     token = call.optional_body().body("gotrue_meta_security").text("captcha_token").strip()
     if not token:
@@ -44,3 +51,13 @@ async def check(service: AuthService, call: Call) -> None:
     if verdict.get("success") is not True:
         reasons = ", ".join(str(code) for code in wire.as_list(verdict.get("error-codes")) or ())
         raise AuthError(ErrorCode.CAPTCHA_FAILED, f"captcha protection: request disallowed ({reasons})")
+
+
+async def _is_administrator(service: AuthService, call: Call) -> bool:
+    if bearer_of(call) is None:
+        return False
+    try:
+        await caller_of(service, call, Access.ADMIN)
+    except AuthError:
+        return False
+    return True

@@ -1,13 +1,17 @@
-"""Rate limits: token buckets by (bucket, key) (contracts/auth.md §7.3)."""
+"""Rate limits: token buckets by (bucket, key) (contracts/auth.md §7.3).
+
+Each node decides by its own buckets at once; shared_limits.py keeps the nodes' buckets in step.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from socle_auth.errors import AuthError, ErrorCode
+from socle_auth.store.limits import Spending
 
 if TYPE_CHECKING:
     from socle_auth.context import AuthService, Call
@@ -92,12 +96,16 @@ def _rule(events: float, seconds: float) -> BucketRule:
 
 
 class Limits:
-    """The buckets of this process. `take` gives the seconds to wait, 0.0 when the token was there."""
+    """The buckets of this process. `take` gives the seconds to wait, 0.0 when the token was there.
+
+    What was taken is noted until `take_spendings` asks for it, to be settled with the other nodes.
+    """
 
     def __init__(self, rates: RateLimitSettings, seconds: Callable[[], float]) -> None:
         self._rates = rates
         self._seconds = seconds
         self._levels: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._spent: dict[tuple[str, str], float] = {}
 
     def take(self, bucket: str, key: str) -> float:
         rule = rule_of(bucket, self._rates, key)
@@ -106,9 +114,38 @@ class Limits:
         level = min(rule.burst, level + max(0.0, now - then) / rule.interval)
         allowed = level >= 1.0
         self._levels[bucket, key] = (level - 1.0 if allowed else level, now)
+        if allowed:
+            self._spent[bucket, key] = self._spent.get((bucket, key), 0.0) + 1.0
         if len(self._levels) > _MOST_KEYS:
-            self._levels.popitem(last=False)
+            oldest, _ = self._levels.popitem(last=False)
+            self._spent.pop(oldest, None)
         return 0.0 if allowed else (1.0 - level) * rule.interval
+
+    def take_spendings(self, most: int) -> list[Spending]:
+        """What was taken since the last time, of at most so many buckets."""
+        now, found = self._seconds(), list[Spending]()
+        for bucket, key in list(self._spent)[:most]:
+            rule = rule_of(bucket, self._rates, key)
+            found.append(Spending(bucket, key, rule.burst, rule.interval, self._spent.pop((bucket, key)), now))
+        return found
+
+    def give_back(self, spendings: Iterable[Spending]) -> None:
+        """Notes again what could not be settled."""
+        for item in spendings:
+            place = (item.bucket, item.key)
+            self._spent[place] = self._spent.get(place, 0.0) + item.spent
+
+    def learn(self, spendings: Iterable[Spending], levels: Mapping[tuple[str, str], float]) -> None:
+        """Takes over the shared levels, as of the spendings' moment, where they are lower than our own."""
+        for item in spendings:
+            place = (item.bucket, item.key)
+            if place not in self._levels or place not in levels:
+                continue
+            level, then = self._levels[place]
+            shared = levels[place] - self._spent.get(place, 0.0) + max(0.0, then - item.moment) / item.pause
+            own = level + max(0.0, item.moment - then) / item.pause
+            if shared < own:
+                self._levels[place] = (shared, max(then, item.moment))
 
 
 def caller_key(service: AuthService, call: Call) -> str:

@@ -19,7 +19,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
 from socle_auth.errors import AuthError, ErrorCode, failure
-from socle_auth.wire import as_object
 from socle_platform.config.auth import HOOK_NAMES
 from socle_platform.config.reader import ConfigError
 
@@ -93,10 +92,9 @@ async def ask(name: str, payload: dict[str, Any]) -> dict[str, Any]:
         raise failure("Error invoking hook", error) from error
     if answer is None:
         return {}
-    value = as_object(dict(answer)) if isinstance(answer, Mapping) else None
-    if value is None:
+    if not isinstance(answer, Mapping):
         raise failure(f"The hook {name} gave a {type(answer).__name__} instead of a mapping")
-    return value
+    return dict(cast("Mapping[str, Any]", answer))
 
 
 async def _run(function: HookFunction, payload: dict[str, Any]) -> object:

@@ -135,7 +135,7 @@ def build(settings: AuthSettings, resources: Resources) -> Starlette:
 @asynccontextmanager
 async def running(settings: AuthSettings, resources: Resources) -> AsyncGenerator[Starlette]:
     """The application with its background work beside it, until the block ends. Raises ConfigError."""
-    from socle_auth import cleanup
+    from socle_auth import cleanup, shared_limits
     from socle_auth.inbox import delivery
 
     service = open_service(settings, resources)
@@ -143,6 +143,7 @@ async def running(settings: AuthSettings, resources: Resources) -> AsyncGenerato
     jobs = [
         asyncio.create_task(cleanup.run(service), name="auth cleanup"),
         asyncio.create_task(delivery.run(service), name="auth inbox"),
+        asyncio.create_task(shared_limits.run(service), name="auth rate limits"),
     ]
     try:
         yield application(service)

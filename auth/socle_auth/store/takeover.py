@@ -22,7 +22,16 @@ _ADDITIONS = (
     "create table if not exists socle.used_signatures (digest bytea primary key, expires_at timestamptz not null)",
     "create index if not exists used_signatures_expires_at_idx on socle.used_signatures (expires_at)",
     "create table if not exists socle.session_limits (flow_id uuid primary key, not_after timestamptz not null)",
+    """create table if not exists socle.inbox_messages (
+      id text primary key, kind text not null check (kind in ('mail', 'sms')), created_at timestamptz not null,
+      sender text not null, recipient text not null, subject text not null, html text not null, body text not null,
+      source text not null, is_read boolean not null default false)""",
+    "create index if not exists inbox_messages_created_at_idx on socle.inbox_messages (created_at desc, id)",
+    """create unlogged table if not exists socle.rate_limits (
+      bucket text not null, key text not null, level double precision not null, burst double precision not null,
+      pause double precision not null, moment double precision not null, primary key (bucket, key))""",
 )
+_TABLES = ("recovery_codes", "used_signatures", "session_limits", "inbox_messages", "rate_limits")
 
 
 async def has_users(connection: Connection) -> bool:
@@ -40,11 +49,8 @@ async def versions(connection: Connection) -> frozenset[str]:
 
 async def ensure_additions(connection: Connection) -> str | None:
     """Adds our own tables where they are missing. Gives the reason when the login role may not."""
-    present = (
-        "select to_regclass('socle.recovery_codes') is not null and to_regclass('socle.used_signatures') is not null "
-        "and to_regclass('socle.session_limits') is not null"
-    )
-    if await connection.fetchval(present):
+    present = "select bool_and(to_regclass('socle.' || name) is not null) from unnest($1::text[]) as name"
+    if await connection.fetchval(present, _TABLES):
         return None
     try:
         async with connection.transaction():
