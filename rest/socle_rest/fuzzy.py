@@ -26,6 +26,7 @@ class FuzzySet:
         self._words: dict[str, str] = {}
         for word in words:
             self._words.setdefault(word.lower(), word)
+        self._longest = max(map(len, self._words), default=0)
         self._indexes = {size: _index(self._words, size) for size in _GRAM_SIZES}
 
     def matches(self, word: str, min_score: float = DEFAULT_SCORE) -> list[tuple[float, str]]:
@@ -33,6 +34,8 @@ class FuzzySet:
         key = word.lower()
         if key in self._words:
             return [(1.0, self._words[key])]
+        if len(key) > self._longest and not _can_reach(min_score, len(key), self._longest):
+            return []
         for size in _GRAM_SIZES:
             if found := self._matches(key, size, min_score):
                 return found
@@ -51,7 +54,8 @@ class FuzzySet:
                 dots[entry] += count * times
         # the length of the word's own vector is the same for all, so it does not change the order
         nearest = sorted(dots, key=lambda entry: -dots[entry] / norms[entry])[:_KEPT]
-        scored = sorted(((_similarity(key, entry), entry) for entry in nearest), key=lambda pair: -pair[0])
+        alike = (entry for entry in nearest if _can_reach(min_score, len(key), len(entry)))
+        scored = sorted(((_similarity(key, entry), entry) for entry in alike), key=lambda pair: -pair[0])
         return [(score, self._words[entry]) for score, entry in scored if score >= min_score]
 
 
@@ -70,6 +74,12 @@ def _index(words: Iterable[str], size: int) -> tuple[dict[str, list[tuple[str, i
 def _grams(word: str, size: int) -> Counter[str]:
     text = "-" + "".join(char for char in word if char.isalnum() or char.isspace() or char == ",") + "-"
     return Counter(text[start : start + size] for start in range(len(text) - size + 1))
+
+
+def _can_reach(min_score: float, one: int, other: int) -> bool:
+    """Whether words of these lengths can be as alike as that: each surplus character is a difference. Spares the long
+    comparison, which would keep everybody waiting for a name of many thousand characters."""
+    return min(one, other) >= min_score * max(one, other) - 1e-6
 
 
 def _similarity(one: str, other: str) -> float:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from harness.bookshop import BOOKSHOP, ROLES
 from harness.postgres import TestServer
 from harness.rest_service import Answer, RestService, running_rest
+from socle_rest.fuzzy import FuzzySet
 
 SECONDS = 8.0
 """No answer takes longer: the database stops a statement after three."""
@@ -418,6 +419,28 @@ def test_requests_made_from_the_openapi_document(service: RestService) -> None:
         )
 
     exchange()
+
+
+# --- hints -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_name_keeps_nobody_waiting() -> None:
+    """The name of a table that is not there is compared with those that are; a long one took a minute."""
+    names = FuzzySet(f"customer_orders_of_{number}_{'abcdefghij'[number % 10] * 5}" for number in range(400))
+    started = time.perf_counter()
+    assert names.nearest("customer_orders_of_" * 3_000) is None
+    assert time.perf_counter() - started < 1.0
+
+
+@given(st.lists(st.text("ab_", min_size=1, max_size=12), max_size=6, unique=True), st.text("ab_", max_size=40))
+def test_what_is_too_long_to_be_alike_would_not_have_been(words: list[str], word: str) -> None:
+    """Leaving words out by their length alone changes no hint: all that a lower bar finds and passes is still found."""
+    known = FuzzySet(words)
+    everything = known.matches(word, 0.0)
+    for bar in (0.33, 0.75):
+        found = known.matches(word, bar)
+        assert {match for match in everything if match[0] >= bar} <= set(found)
+        assert all(score >= bar for score, _ in found)
 
 
 def test_the_check_can_fail() -> None:
