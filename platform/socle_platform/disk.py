@@ -4,7 +4,8 @@
     <root>/tmp/<id>                           files being written
     <root>/uploads/<id>/<number>.<md5>        parts of unfinished uploads
 
-A file is complete when its name appears under `blobs`: written elsewhere, fsynced, renamed, and the folder fsynced.
+A file is written elsewhere and whole before it gets its name under `blobs`; then file and folder are fsynced (in that
+order one commit of the file system's journal does for both), and only then does the store say that it has it.
 Names of objects never become names of files, so no name can point outside, be too long, or be both a file and a folder.
 Files that the official storage container left (`<root>/<bucket>/<key>`) are read and deleted where they lie.
 """
@@ -25,7 +26,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from socle_platform.blobs import (
     BlobNotFound,
@@ -45,8 +46,6 @@ _T = TypeVar("_T")
 _KIB = 1024
 _BATCH = 1024 * _KIB
 """Bytes collected before a write; as many again may be on their way to the disk."""
-_PARALLEL_HASH = 256 * _KIB
-"""From this size on, hashing runs beside the write and not after it."""
 _WHOLE = 64 * _KIB
 """Reads up to this size take one trip to a thread."""
 _READ_MIN, _READ_MAX, _READ_BUDGET = 32 * _KIB, 1024 * _KIB, 32 * 1024 * _KIB
@@ -340,16 +339,16 @@ class DiskBlobs:
     @contextlib.contextmanager
     def _placing(self, path: Path) -> Generator[IO[bytes], None, None]:
         """A file that appears under `path` as a whole or not at all."""
-        temporary, file = self.temporary()
+        place, file = self.temporary()
         try:
             with file:
                 yield file
+                place = place.rename(path)
                 _sync(file)
-            temporary.rename(path)
+            _sync_folder(path.parent)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
 
 
 class _SmallBlobs:
@@ -390,7 +389,7 @@ class _Writing:
         self._batch: list[bytes] = []
         self._batched = 0
         self._size = 0
-        self._flushing: asyncio.Task[None] | None = None
+        self._work: asyncio.Task[Any] | None = None
         self._temporary: Path | None = None
         self._file: IO[bytes] | None = None
 
@@ -399,30 +398,32 @@ class _Writing:
         self._batched += len(chunk)
         if self._batched >= _BATCH:
             await self._settle()
-            self._flushing = asyncio.create_task(self._flush(self._take()))
+            self._work = asyncio.create_task(self._flush(self._take()))
 
     async def commit(self) -> BlobInfo:
         path = self._path
         if path is None:
             raise BlobStoreError("a part is committed by commit_part")
-        await self._settle()
-        chunks = self._take()
-        modified = await self._store.in_thread(lambda: self._finish(chunks, lambda: path))
+        modified = await self._commit(lambda: path)
         return BlobInfo(self._size, self._digest.etag, modified)
 
     async def commit_part(self, folder: Path, number: int) -> PartInfo:
-        await self._settle()
-        chunks = self._take()
-        await self._store.in_thread(lambda: self._finish(chunks, lambda: _part_path(folder, number, self._digest.etag)))
+        await self._commit(lambda: _part_path(folder, number, self._digest.etag))
         await self._store.in_thread(lambda: _remove_older_parts(folder, number, self._digest.etag))
         return PartInfo(number, self._size, self._digest.etag)
 
+    async def _commit(self, path_of: Callable[[], Path]) -> datetime:
+        await self._settle()
+        chunks = self._take()
+        finishing = asyncio.create_task(self._store.in_thread(lambda: self._finish(chunks, path_of)))
+        self._work = finishing
+        return await asyncio.shield(finishing)
+
     async def abandon(self) -> None:
-        """Waits for what is still being written, then forgets the file unless it was committed."""
-        if self._flushing is not None:
-            await asyncio.wait([self._flushing])
-            if not self._flushing.cancelled():
-                self._flushing.exception()
+        """Waits for what a thread is still doing, then forgets the file unless it was committed."""
+        if self._work is not None:
+            await asyncio.wait([self._work])
+            self._work.exception()
         if self._file is not None:
             await asyncio.shield(self._store.in_thread(self._discard))
 
@@ -433,9 +434,10 @@ class _Writing:
         return batch
 
     async def _settle(self) -> None:
-        if self._flushing is not None:
-            flushing, self._flushing = self._flushing, None
-            await flushing
+        """Waits for the batch on its way; cancelling the wait leaves the thread its file until it is done with it."""
+        if self._work is not None:
+            await asyncio.shield(self._work)
+            self._work = None
 
     async def _flush(self, chunks: list[bytes]) -> None:
         writing = self._store.in_thread(lambda: self._append(chunks))
@@ -454,13 +456,13 @@ class _Writing:
         self._digest.update(chunks)
         assert self._file is not None
         assert self._temporary is not None
-        _sync(self._file)
         modified = os.fstat(self._file.fileno()).st_mtime
         path = path_of()
-        self._temporary.rename(path)
+        self._temporary = self._temporary.rename(path)
+        _sync(self._file)
+        _sync_folder(path.parent)
         self._file.close()
         self._file = None
-        _sync_folder(path.parent)
         return _moment(modified)
 
     def _discard(self) -> None:
