@@ -66,7 +66,7 @@ def load_options(environ: Mapping[str, str]) -> AuthOptions:
     read = Reader(environ)
     settings = load_auth(read)
     keys = load_keys(read)
-    dsn = read.secret("GOTRUE_DB_DATABASE_URL", "DATABASE_URL")
+    dsn = _without_search_path(read.secret("GOTRUE_DB_DATABASE_URL", "DATABASE_URL"))
     if not dsn:
         read.problem("DATABASE_URL must name the database, for example postgres://supabase_auth_admin:…@db/postgres")
     if not keys.jwt_secret:
@@ -93,6 +93,16 @@ def load_options(environ: Mapping[str, str]) -> AuthOptions:
     )
     read.finish()
     return options
+
+
+def _without_search_path(dsn: str) -> str:
+    """The address without `search_path=auth`, which the container's documentation adds: libpq has no such parameter,
+    and all our names are qualified."""
+    head, question, query = dsn.partition("?")
+    if not question:
+        return dsn
+    kept = [part for part in query.split("&") if part.partition("=")[0] != "search_path"]
+    return f"{head}?{'&'.join(kept)}" if kept else head
 
 
 async def serve_auth(environ: Mapping[str, str]) -> None:

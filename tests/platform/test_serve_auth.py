@@ -104,3 +104,15 @@ def test_the_containers_own_names() -> None:
     options = load_options({"DATABASE_URL": "postgres://x/y", "GOTRUE_JWT_SECRET": SECRET, "PORT": "9999"})
     assert (options.port, options.host, options.dsn) == (9999, "0.0.0.0", "postgres://x/y")
     assert SECRET not in repr(options)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgres://x/y?search_path=auth", "postgres://x/y"),
+        ("postgres://x/y?search_path=auth&sslmode=disable", "postgres://x/y?sslmode=disable"),
+        ("postgres://x/y?sslmode=disable", "postgres://x/y?sslmode=disable"),
+    ],
+)
+def test_the_search_path_of_the_containers_address_is_left_out(given: str, used: str) -> None:
+    assert load_options({"DATABASE_URL": given, "GOTRUE_JWT_SECRET": SECRET}).dsn == used
