@@ -106,7 +106,10 @@ async def try_lock(connection: Connection, user_id: str) -> bool:
 async def find_by_email(connection: Connection, email: str, audience: str) -> User | None:
     """By address and audience, letter case ignored; users of a single sign-on provider are not found so (§1.10)."""
     record = await connection.fetchrow(
-        f"select {_WHOLE} from auth.users u where lower(u.email) = $1 and u.aud = $2 and u.is_sso_user = false limit 1",
+        f"""select {_WHOLE} from auth.users u
+        where (u.instance_id = '00000000-0000-0000-0000-000000000000' or u.instance_id is null)
+          and lower(u.email) = $1 and u.aud = $2 and u.is_sso_user = false
+        limit 1""",
         email.lower(),
         audience,
     )
