@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncpg
-from harness.postgres import TestServer
 
+from harness.postgres import TestServer
 from socle_auth.store import users
 from socle_platform.db import Database
 
