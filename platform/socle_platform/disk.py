@@ -129,9 +129,9 @@ class DiskBlobs:
         if remembered is not None:
             yield remembered[start:end]
             return
-        file, chunk = await self.in_thread(lambda: self._open_first(key, start, end))
+        file, chunk, whole = await self.in_thread(lambda: self._open_first(key, start, end))
         if file is None:
-            if start == 0 and end is None:
+            if whole:
                 self._small.remember(key, chunk)
             yield chunk
             return
@@ -158,8 +158,8 @@ class DiskBlobs:
             return _READ_MIN
         return max(min(size * 2, _READ_MAX, _READ_BUDGET // self._readers), _READ_MIN)
 
-    def _open_first(self, key: str, start: int, end: int | None) -> tuple[IO[bytes] | None, bytes]:
-        """The first chunk, and the open file when there is more after it."""
+    def _open_first(self, key: str, start: int, end: int | None) -> tuple[IO[bytes] | None, bytes, bool]:
+        """The open file when there is more after the first chunk, that chunk, and whether it is the whole file."""
         file = self._open(key)
         try:
             size = os.fstat(file.fileno()).st_size
@@ -169,9 +169,9 @@ class DiskBlobs:
             file.close()
             raise
         if start + len(chunk) < stop:
-            return file, chunk
+            return file, chunk, False
         file.close()
-        return None, chunk
+        return None, chunk, len(chunk) == size
 
     async def head(self, key: str) -> BlobInfo:
         return await self.in_thread(lambda: _info(self._find(key)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 
 _TAGS = re.compile(r'\s*(?:W/)?("[^"]*"|[^\s",]+)\s*(?:,|$)')
 
@@ -40,7 +41,12 @@ def parse_moment(text: str | None) -> datetime | None:
 
 def render_http_date(moment: datetime) -> str:
     """`Tue, 24 Nov 2026 13:49:24 GMT`."""
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
+    return _http_date(int(moment.timestamp()))
+
+
+@lru_cache(maxsize=4096)
+def _http_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 def is_unchanged(conditions: Conditions, etag: str | None, modified: datetime | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from socle_platform.blobs import blob_key
@@ -35,7 +35,7 @@ class Caller:
 
     def as_service(self) -> Caller:
         """The same request with the service role: past row level security."""
-        return replace(self, identity=_SERVICE)
+        return Caller(_SERVICE, self.facts, self.operation, self.authenticated)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
@@ -10,12 +11,13 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 
 from socle_platform.errors import WireResponse
-from socle_platform.http import header, send_response
+from socle_platform.http import send_response
 from socle_storage.errors import StorageError, aborted, invalid_header, invalid_request, translate
 
 if TYPE_CHECKING:
     from socle_platform.http import Receive, Scope, Send
 
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 MAX_JSON = 1024 * 1024
 """Bytes of a JSON body."""
 _DRAIN_BYTES, _DRAIN_SECONDS = 16 * 1024 * 1024, 5.0
@@ -25,7 +27,7 @@ _DRAIN_BYTES, _DRAIN_SECONDS = 16 * 1024 * 1024, 5.0
 class Exchange:
     """A request and its answer. `path` is below the mount point and still percent-encoded."""
 
-    __slots__ = ("_ended", "_query", "_receive", "_send", "method", "path", "scope", "started")
+    __slots__ = ("_ended", "_headers", "_query", "_receive", "_send", "method", "path", "scope", "started")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -35,13 +37,17 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._query: dict[str, str] | None = None
+        self._headers: dict[bytes, bytes] | None = None
         self._ended = False
 
     # --- the request
 
     def header(self, name: str) -> str | None:
         """The first header of that lower-case name."""
-        return header(self.scope, name.encode())
+        if self._headers is None:
+            self._headers = dict(reversed(self.scope["headers"]))
+        value = self._headers.get(name.encode())
+        return None if value is None else value.decode("latin-1")
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -155,7 +161,7 @@ def decode_segment(text: str) -> str:
 
 
 def _header_value(name: str, value: str) -> bytes:
-    if any(character < " " or character == "\x7f" for character in value):
+    if _CONTROL.search(value):
         raise invalid_header(name, value)
     try:
         return value.encode("latin-1")
