@@ -72,7 +72,7 @@ BEHAVIOURS: Mapping[int, tuple[str, ...]] = {
     ),
     26: ("verify::test_what_is_refused",),
     27: ("verify::test_banned_users_are_refused_at_every_kind",),
-    28: ("verify::test_test_codes_and_their_end",),
+    28: ("verify::test_test_codes_and_their_end", "texting::test_a_test_number_needs_no_provider"),
     29: (
         "sql_hooks::test_text_messages_are_the_hooks",
         "sql_hooks::test_a_refused_text_message_leaves_nothing_behind",
@@ -153,6 +153,12 @@ BEHAVIOURS: Mapping[int, tuple[str, ...]] = {
     47: (
         "sql_hooks::test_a_hooks_refusal_reaches_the_caller_as_it_is",
         "sql_hooks::test_claims_that_are_incomplete_make_no_token",
+        "hook_requests::test_the_published_example_of_a_signature",
+        "hook_requests::test_a_request_is_signed_by_every_secret",
+        "hook_requests::test_answers_that_stop_a_sign_up",
+        "hook_requests::test_a_promised_return_is_tried_again_at_once",
+        "hook_requests::test_a_failed_connection_is_tried_three_times",
+        "hook_requests::test_a_slow_hook_is_given_up",
         "tokens::test_a_claim_of_the_wrong_type_is_named",
     ),
     48: (
@@ -164,7 +170,7 @@ BEHAVIOURS: Mapping[int, tuple[str, ...]] = {
         "access::test_the_word_bearer_in_any_case",
         "access::test_an_administrators_token_dies_with_its_session",
     ),
-    50: ("service::test_by_a_named_header",),
+    50: ("service::test_by_a_named_header", "shared_limits::test_two_nodes_together_let_through_what_one_would"),
     51: ("errors::test_the_version_is_read_by_exact_day",),
     52: (
         "oauth_server::test_nobody_is_redirected_to_an_unproven_place",
@@ -189,6 +195,7 @@ BEHAVIOURS: Mapping[int, tuple[str, ...]] = {
     55: (
         "platform/config_auth::test_lengths_and_durations_have_floors",
         "platform/config_auth::test_hooks",
+        "hook_requests::test_secrets_that_cannot_sign",
         "platform/config_auth::test_character_sets_with_escaped_colons",
     ),
 }
@@ -312,12 +319,28 @@ ATTACKS: Mapping[str, tuple[str, ...]] = {
     "header injection": (
         "codes::test_malformed_lookalike_and_injecting_addresses_are_refused",
         "service::test_links_in_mails_cannot_smuggle_headers",
+        "platform/smtp::test_no_value_adds_a_header",
+        "mailing::test_a_projects_own_template",
     ),
     "homographs and unicode": ("codes::test_malformed_lookalike_and_injecting_addresses_are_refused",),
     "session fixation": ("refresh::test_signing_in_again_is_another_session",),
     "PKCE downgrade": (
         "verify::test_a_pkce_sign_up_end_to_end",
         "codes::test_half_or_malformed_challenges_are_refused",
+    ),
+    "template injection": (
+        "mail_templates::test_what_a_user_calls_herself_is_no_template",
+        "mail_templates::test_a_value_is_escaped_for_its_place",
+        "inbox::test_pages_run_nothing_of_a_message",
+    ),
+    "mail and its server": (
+        "mailing::test_a_mail_server_gets_each_mail",
+        "mailing::test_each_notification_arrives",
+        "mailing::test_a_dead_server_leaves_nothing_behind",
+    ),
+    "captcha": (
+        "shared_limits::test_nothing_goes_without_a_captcha",
+        "shared_limits::test_what_needs_no_captcha",
     ),
     "oversized metadata": ("errors::test_body_too_large",),
     "SAML: wrapped, truncated, replayed and unsigned assertions": (

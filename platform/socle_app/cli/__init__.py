@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from socle_app.cli import database, develop, doctor, platform, serve
+from socle_app.cli import auth, database, develop, doctor, platform, serve
 from socle_app.cli.console import print_problem
 from socle_platform.errors import SocleError
 
@@ -22,6 +22,7 @@ platform.register(app)
 database.register(app)
 doctor.register(app)
 develop.register(app)
+auth.register(app)
 app.add_typer(serve.serve, name="serve")
 
 
