@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import importlib
 import json
 import os
@@ -31,7 +32,7 @@ from socle_platform.config.keys import load_keys
 from socle_platform.config.reader import Reader
 from socle_platform.config.settings import load
 from socle_platform.errors import SocleError
-from socle_platform.events import Observers
+from socle_platform.events import Noted, Observers
 
 if TYPE_CHECKING:
     from socle_app.embedded.supervisor import Endpoint
@@ -104,6 +105,7 @@ class Platform:
             if self.inbox is not None:
                 await stack.enter_async_context(http_server.running(Below(self.app), self.inbox))
             self.place.state.write_running(self.running)
+            settle_memory()
             try:
                 self._announce(options, time.monotonic() - started)
                 await stopping.wait()
@@ -119,6 +121,13 @@ class Platform:
         from socle_app.cli.console import out
 
         print_ready(out, self.running, seconds, self.notes)
+
+
+def settle_memory() -> None:
+    """From here on the collector runs, and leaves alone what was made by the start: it stays as long as we do."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @contextlib.asynccontextmanager
@@ -143,7 +152,10 @@ async def open_platform(options: StartOptions) -> AsyncGenerator[Platform]:
         app = await stack.enter_async_context(_furnished(environ, source, gateway, keychain, observe, metrics))
         values = status_values(gateway, keychain, source.public_url, inbox_url(environ, gateway, inbox))
         running = _describe(place, source.endpoint, values)
-        yield Platform(app, listener, place, running, (*notes, *inbox_notes(environ, gateway)), inbox)
+        warnings = inbox_notes(environ, gateway)
+        for text in warnings if options.json else ():
+            observe(Noted("platform", "warning", text))
+        yield Platform(app, listener, place, running, (*notes, *warnings), inbox)
 
 
 @contextlib.asynccontextmanager
