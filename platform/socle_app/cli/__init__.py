@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import typer
 
-from socle_app.cli import auth, database, develop, doctor, platform, serve
+from socle_app.cli import auth, database, develop, doctor, keys, platform, serve
 from socle_app.cli.console import print_problem
 from socle_platform.errors import SocleError
 
@@ -23,11 +24,14 @@ database.register(app)
 doctor.register(app)
 develop.register(app)
 auth.register(app)
+app.add_typer(keys.keys, name="keys")
 app.add_typer(serve.serve, name="serve")
 
 
 def main() -> None:
     """Runs one command; an error of ours is a sentence on stderr and exit code 1, never a traceback."""
+    if sys.argv[1:2] == ["start"]:
+        gc.disable()  # a start makes many objects and no garbage; lifecycle.settle_memory enables it again
     try:
         app()
     except SocleError as error:
