@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from socle_app.http_protocol import HttpProtocol
+
 if TYPE_CHECKING:
     import socket
 
@@ -25,7 +27,9 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="none",
-                http="httptools",
+                http=HttpProtocol,
+                interface="asgi3",
+                proxy_headers=False,
                 ws="none",
                 lifespan="off",
                 log_config=None,

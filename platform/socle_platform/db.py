@@ -376,15 +376,12 @@ def _encoded(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
 
 def _pieces(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
     """Names and values in wire form; text that is not UTF-8 loses what cannot be said."""
-    pieces: list[bytes] = []
-    for name, value in pairs:
-        pieces += (_setting_name(name), *messages.sized(value.encode(errors="replace")))
-    return pieces
+    return [_setting_name(name) + messages.sized(value.encode(errors="replace")) for name, value in pairs]
 
 
 @lru_cache(maxsize=512)
 def _setting_name(name: str) -> bytes:
-    return b"".join(messages.sized(name.encode(errors="replace")))
+    return messages.sized(name.encode(errors="replace"))
 
 
 def _frame(

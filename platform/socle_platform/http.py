@@ -133,11 +133,14 @@ def facts_of(scope: Scope) -> RequestFacts:
 
 
 def client_ip(scope: Scope, trusted_proxies: Sequence[IPNetwork] = ()) -> str:
-    """The caller's address: the socket's, or behind trusted proxies the nearest untrusted one of `X-Forwarded-For`."""
+    """The caller's address: the socket's, or behind trusted proxies the nearest untrusted one of `X-Forwarded-For`.
+
+    A proxy on this machine (127.0.0.1) is always trusted.
+    """
     client = scope.get("client")
     address = str(client[0]) if client else "127.0.0.1"
     forwarded = header(scope, b"x-forwarded-for")
-    if not forwarded or not _is_trusted(address, trusted_proxies):
+    if not forwarded or not (address == "127.0.0.1" or _is_trusted(address, trusted_proxies)):
         return address
     for hop in reversed([part.strip() for part in forwarded.split(",")]):
         try:
@@ -145,7 +148,7 @@ def client_ip(scope: Scope, trusted_proxies: Sequence[IPNetwork] = ()) -> str:
         except ValueError:
             break
         address = hop
-        if not _is_trusted(hop, trusted_proxies):
+        if not (hop == "127.0.0.1" or _is_trusted(hop, trusted_proxies)):
             break
     return address
 
@@ -211,17 +214,15 @@ class Gateway:
         self._observe = observe
         self._fallback = fallback or _not_found
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] not in ("http", "websocket"):
+            return self._fallback(scope, receive, send)
+        mount = self._mounts.get("/".join(scope["path"].split("/", 3)[:3]))
         if scope["type"] == "http":
-            await self._serve(self._mount_of(path), scope, receive, send)
-        elif scope["type"] == "websocket" and (mount := self._mount_of(path)) is not None:
-            await mount.app({**scope, "root_path": scope.get("root_path", "") + mount.prefix}, receive, send)
-        else:
-            await self._fallback(scope, receive, send)
-
-    def _mount_of(self, path: str) -> Mount | None:
-        return self._mounts.get("/".join(path.split("/", 3)[:3]))
+            return self._serve(mount, scope, receive, send)
+        if mount is None:
+            return self._fallback(scope, receive, send)
+        return mount.app({**scope, "root_path": scope.get("root_path", "") + mount.prefix}, receive, send)
 
     async def _serve(self, mount: Mount | None, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()

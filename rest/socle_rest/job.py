@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from socle_platform.db import Prepared
 from socle_rest.errors import Code, RestError
@@ -60,10 +60,11 @@ class Frame:
     result_formats: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A plan ready to run. `range` and `canonical` are the request's own, since `request` and `plan` may come from an
-    earlier one of the same shape."""
+class Job(NamedTuple):
+    """A plan ready to run (a tuple: it is made on every request).
+
+    `range` and `canonical` are the request's own, since `request` and `plan` may come from an earlier one of the same
+    shape."""
 
     plan: DatabasePlan
     request: ApiRequest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from socle_rest.errors import Code, RestError
@@ -70,8 +70,7 @@ _ROOT_ACTIONS = {"GET": Action.INSPECT, "HEAD": Action.INSPECT, "OPTIONS": Actio
 _CONTENT_PROFILE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-@dataclass(frozen=True, slots=True)
-class RawRequest:
+class RawRequest(NamedTuple):
     """The request as bytes. `path` is below the mount point and still percent-encoded; header names in lower case."""
 
     method: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import quote
 
 import orjson
@@ -26,8 +25,7 @@ MAX_LOCATION = 4096
 """Characters of a Content-Location; a longer one is left out, since HTTP clients (Node) refuse 16 KiB of headers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What goes out: header names in lower case, values as bytes."""
 
     status: int

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from socle_rest.schema import Schema
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What the database answered. `headers` and `status` are `response.headers` and `response.status` as set there;
     `location` are (column, filter) pairs of the row that was inserted; `inserted` counts new rows of an upsert."""
 
@@ -36,8 +34,7 @@ class Outcome:
     inserted: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks, and what SQL may see of the request."""
 
     identity: Identity

@@ -24,7 +24,7 @@ from socle_rest.plan_mutate import Delete
 from socle_rest.query_filter import read_list
 from socle_rest.query_words import Unreadable
 from socle_rest.ranges import EVERYTHING, Range
-from socle_rest.statement import BODY, FIXED, LIMIT, OFFSET
+from socle_rest.statement import BODY, LIMIT, OFFSET, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +37,7 @@ MAX_LENGTH = 2048
 
 Key = tuple[Any, ...]
 
-_NEGOTIATED = frozenset({b"accept", b"accept-profile", b"content-profile", b"content-type", b"prefer"})
+_NEGOTIATED = frozenset({b"accept", b"accept-profile", b"content-profile", b"content-type", b"prefer", b"range"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _VERBATIM = frozenset({b"select", b"columns", b"on_conflict", b"order", b"and", b"or", b"limit", b"offset"})
 _operator = re.compile(
@@ -65,12 +65,9 @@ def cut(raw: RawRequest) -> Cut | None:
     method = raw.method
     if len(raw.query_string) > MAX_LENGTH or (raw.path.startswith(b"/rpc/") and method != "POST"):
         return None
-    headers: list[tuple[bytes, bytes]] = []
-    for pair in raw.headers:
-        if pair[0] == b"range":
-            return None
-        if pair[0] in _NEGOTIATED:
-            headers.append(pair)
+    headers = [pair for pair in raw.headers if pair[0] in _NEGOTIATED]
+    if headers and any(pair[0] == b"range" for pair in headers):
+        return None
     try:
         if method in _WITH_BODY:
             return _cut_with_body(raw, headers)
@@ -85,15 +82,15 @@ def _cut_query(raw: RawRequest, headers: list[tuple[bytes, bytes]], *, shows_loc
     numbers: dict[bytes, int] = {}
     pairs: list[tuple[bytes, bytes]] = []
     shape: list[bytes | tuple[bytes, ...]] = []
-    for part in raw.query_string.replace(b"+", b" ").split(b"&"):
+    query = raw.query_string
+    for part in (query.replace(b"+", b" ") if b"+" in query else query).split(b"&"):
         if not part:
             continue
         name, _, value = part.partition(b"=")
         pairs.append((name, value))
-        ending = name.rpartition(b".")[2]
         if b"%" in name and unquote_to_bytes(name).rpartition(b".")[2] in _VERBATIM:
             return None
-        if ending not in _VERBATIM and (found := _operator(value)) is not None:
+        if _ending(name) not in _VERBATIM and (found := _operator(value)) is not None:
             values[len(shape)] = _value(found, value)
             shape.append((name, found.group()))
         elif name in {b"limit", b"offset"} and name not in numbers and _number(value):
@@ -108,6 +105,10 @@ def _cut_query(raw: RawRequest, headers: list[tuple[bytes, bytes]], *, shows_loc
         return None
     key = (raw.method, raw.path, tuple(headers), tuple(shape))
     return Cut(key, values, limit, offset, _canonical(pairs) if shows_location else "")
+
+
+def _ending(name: bytes) -> bytes:
+    return name.rpartition(b".")[2] if b"." in name else name
 
 
 def _cut_with_body(raw: RawRequest, headers: list[tuple[bytes, bytes]]) -> Cut | None:
@@ -137,7 +138,9 @@ def _value(found: re.Match[bytes], raw: bytes) -> str:
 
 def _canonical(pairs: Iterable[tuple[bytes, bytes]]) -> str:
     """As `query.canonical_query`, for parts that are mostly in that form already."""
-    ordered = sorted([(_decoded(name), _decoded(value)) for name, value in pairs], key=_first)
+    ordered = [(_decoded(name), _decoded(value)) for name, value in pairs]
+    if len(ordered) > 1:
+        ordered.sort(key=_first)
     return "&".join([f"{_encoded(name)}={_encoded(value)}" for name, value in ordered])
 
 
@@ -176,28 +179,26 @@ class Shapes:
             return None
         self._jobs.move_to_end(asked.key)
         rows = _range(asked)
-        statement = template.statement
-        args = [
-            arg if source == FIXED else _argument(source, asked, rows.restrict(max_rows))
-            for arg, source in zip(statement.args, statement.sources, strict=True)
-        ]
-        planned = template.planned
+        bounds = rows.restrict(max_rows)
+        plan, request, frame, headers, statement, planned, _, _ = template
         if planned is not None:
-            planned_args = [
-                arg if source == FIXED else asked.values[source].encode()
-                for arg, source in zip(planned.args, planned.sources, strict=True)
-            ]
-            planned = replace(planned, args=tuple(planned_args))
-        return Job(
-            template.plan,
-            template.request,
-            template.frame,
-            template.headers,
-            type(statement)(statement.text, tuple(args), statement.sources),
-            planned,
-            rows,
-            asked.canonical,
-        )
+            planned = _filled(planned, asked, bounds)
+        return Job(plan, request, frame, headers, _filled(statement, asked, bounds), planned, rows, asked.canonical)
+
+
+def _filled(statement: Statement, asked: Cut, bounds: Range) -> Statement:
+    text, args, sources = statement
+    filled = list(args)
+    for place, source in enumerate(sources):
+        if source >= 0:
+            filled[place] = asked.values[source].encode()
+        elif source == LIMIT:
+            filled[place] = str(bounds.limit).encode()
+        elif source == OFFSET:
+            filled[place] = b"%d" % bounds.offset
+        elif source == BODY:
+            filled[place] = asked.body
+    return Statement(text, tuple(filled), sources)
 
 
 _NO_BODY = Payload(b"")
@@ -212,8 +213,8 @@ def _without_body(job: Job) -> Job:
     elif isinstance(plan, FunctionCall):
         plan = replace(plan, call=replace(plan.call, arguments=TextArguments(())))
     args = zip(job.statement.args, job.statement.sources, strict=True)
-    statement = replace(job.statement, args=tuple(None if source == BODY else arg for arg, source in args))
-    return replace(job, plan=plan, request=replace(job.request, payload=None), statement=statement)
+    statement = job.statement._replace(args=tuple(None if source == BODY else arg for arg, source in args))
+    return job._replace(plan=plan, request=replace(job.request, payload=None), statement=statement)
 
 
 def _range(asked: Cut) -> Range:
@@ -221,13 +222,3 @@ def _range(asked: Cut) -> Range:
         return EVERYTHING
     first = asked.offset or 0
     return Range(first, None if asked.limit is None else first + asked.limit - 1)
-
-
-def _argument(source: int, asked: Cut, rows: Range) -> bytes | None:
-    if source == LIMIT:
-        return str(rows.limit).encode()
-    if source == OFFSET:
-        return str(rows.offset).encode()
-    if source == BODY:
-        return asked.body
-    return asked.values[source].encode()

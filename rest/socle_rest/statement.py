@@ -7,8 +7,7 @@ request; the one word a request may choose, a cast's type, is either one of SQL'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from socle_rest.schema import QualifiedName
@@ -20,10 +19,11 @@ OFFSET = -3
 LIMIT = -4
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One statement. `sources` says for each parameter where it came from: the position of a query parameter whose
-    filter value it is (0 …), BODY, OFFSET, LIMIT of the root, or FIXED."""
+class Statement(NamedTuple):
+    """One statement (a tuple: it is made on every request).
+
+    `sources` says for each parameter where it came from: the position of a query parameter whose filter value it is
+    (0 …), BODY, OFFSET, LIMIT of the root, or FIXED."""
 
     text: str
     args: tuple[bytes | None, ...] = ()

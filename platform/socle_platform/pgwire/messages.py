@@ -101,9 +101,9 @@ def count(parameters: int) -> bytes:
     return _short(parameters)
 
 
-def sized(value: bytes) -> tuple[bytes, bytes]:
+def sized(value: bytes) -> bytes:
     """One parameter of a Bind: its length, itself."""
-    return _long(len(value)), value
+    return _long(len(value)) + value
 
 
 def append_values(parts: list[bytes], args: Iterable[bytes | None]) -> None:
@@ -118,7 +118,7 @@ def append_values(parts: list[bytes], args: Iterable[bytes | None]) -> None:
 def bind(head: bytes, values: Sequence[bytes], tail: bytes = TEXT_RESULTS) -> bytes:
     """A Bind of `bind_head`, the pieces that make up the counted parameters, and `result_formats`."""
     body = b"".join((head, *values, tail))
-    return b"".join((b"B", _long(len(body) + 4), body))
+    return b"B%b%b" % (_long(len(body) + 4), body)
 
 
 def describe_statement(name: bytes) -> bytes:

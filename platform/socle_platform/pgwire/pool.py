@@ -49,6 +49,8 @@ class Pool:
         self._wires: set[Wire] = set()
         self._connecting = 0
         self._waiters: deque[asyncio.Future[Wire | None]] = deque()
+        self._deadlines: deque[tuple[float, asyncio.Future[Wire | None]]] = deque()
+        self._expiry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
@@ -148,7 +150,12 @@ class Pool:
     async def _wait(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> Wire | None:
         waiter: asyncio.Future[Wire | None] = loop.create_future()
         self._waiters.append(waiter)
-        timer = loop.call_at(deadline, _expire, waiter) if deadline is not None else None
+        while self._deadlines and self._deadlines[0][1].done():
+            self._deadlines.popleft()
+        if deadline is not None:
+            self._deadlines.append((deadline, waiter))
+            if self._expiry is None:
+                self._expiry = loop.call_at(deadline, self._expire)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -159,9 +166,21 @@ class Pool:
                 else:
                     self.release(wire)
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+
+    def _expire(self) -> None:
+        """Gives up on those that have waited long enough; one timer for all, set to the oldest that still waits."""
+        loop = asyncio.get_running_loop()
+        self._expiry = None
+        while self._deadlines:
+            deadline, waiter = self._deadlines[0]
+            if waiter.done():
+                self._deadlines.popleft()
+            elif deadline <= loop.time():
+                self._deadlines.popleft()
+                waiter.set_exception(PoolTimeout())
+            else:
+                self._expiry = loop.call_at(deadline, self._expire)
+                return
 
     def release(self, wire: Wire) -> None:
         """Gives back a session that is idle and outside any transaction."""
@@ -281,8 +300,3 @@ class Pool:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _expire(waiter: asyncio.Future[Wire | None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(PoolTimeout())

@@ -308,10 +308,10 @@ class Wire(asyncio.Protocol):
         rows: list[Row] = []
         failed: ServerError | None = None
         for event in events:
-            if isinstance(event, tuple):
-                rows.append(event)
-            elif event is _BIND_COMPLETE:
+            if event is _BIND_COMPLETE:
                 pass
+            elif isinstance(event, tuple):
+                rows.append(event)
             elif isinstance(event, CommandComplete):
                 outcomes.append(Outcome(rows, event.tag))
                 rows = []
