@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from socle_app.signing_keys import SigningKeyFile
 from socle_platform.config.keys import (
     LOCAL_JWT_SECRET,
     LOCAL_KEY_EXPIRY,
@@ -18,6 +19,7 @@ from socle_platform.config.keys import (
     LOCAL_S3_SECRET,
     LOCAL_SECRET_KEY,
     KeySettings,
+    read_signing_keys,
 )
 from socle_platform.config.reader import ConfigError
 from socle_platform.keys import Keyring, TokenError, secret_key
@@ -78,9 +80,11 @@ def ensure_keychain(given: KeySettings, environ: Mapping[str, str], state: State
                     "generated, or set your own (32 characters or more), or bind to 127.0.0.1"
                 ]
             )
+        if _is_new(given, state):
+            SigningKeyFile(state.signing_keys_file).rotate()
         fallback = _generated_values(state)
     secret = given.jwt_secret or fallback["JWT_SECRET"]
-    keys = replace(given, jwt_secret=secret)
+    keys = _with_own_signing_keys(replace(given, jwt_secret=secret), state)
     keys = replace(
         keys,
         anon_key=given.anon_key or _api_key(keys, "anon"),
@@ -95,6 +99,26 @@ def ensure_keychain(given: KeySettings, environ: Mapping[str, str], state: State
         environ.get("S3_PROTOCOL_ACCESS_KEY_SECRET") or fallback["S3_PROTOCOL_ACCESS_KEY_SECRET"],
         is_local=loopback and secret == LOCAL_JWT_SECRET,
     )
+
+
+def _is_new(given: KeySettings, state: StateFolder) -> bool:
+    """Whether all keys of this project are still to be made. Nobody can rely on its shared secret yet, so its tokens
+    are signed with a key of their own from the first one on."""
+    brought = given.jwt_secret or given.signing_keys or given.signing_keys_file
+    return not brought and "JWT_SECRET" not in state.read_keys() and not state.signing_keys_file.exists()
+
+
+def _with_own_signing_keys(given: KeySettings, state: StateFolder) -> KeySettings:
+    """With the signing keys of the state folder, unless others were given. Raises ConfigError."""
+    if given.signing_keys or given.signing_keys_file:
+        return given
+    file = state.signing_keys_file
+    try:
+        return replace(given, signing_keys=read_signing_keys(file), signing_keys_file=file)
+    except FileNotFoundError:
+        return replace(given, signing_keys_file=file)
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"{file} cannot be used: {error}"]) from error
 
 
 def _local_values() -> dict[str, str]:
@@ -123,9 +147,10 @@ def _generated_values(state: StateFolder) -> dict[str, str]:
 
 
 def _api_key(keys: KeySettings, role: str) -> str:
-    """The project's own anon or service_role token; under the published secret it equals the published key."""
-    if any(key.use_for_signing for key in keys.signing_keys):
-        return Keyring(keys.keys()).sign({"iss": "socle", "role": role, "exp": int(time.time()) + _TEN_YEARS})
+    """The project's own anon or service_role token; under the published secret it equals the published key.
+
+    Signed with the secret, which outlives every rotation of the signing keys.
+    """
     local = keys.jwt_secret == LOCAL_JWT_SECRET
     claims = {
         "iss": "supabase-demo" if local else "socle",

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING
 
+from socle_app.key_watch import following
 from socle_platform.config.database import load_database
 from socle_platform.config.reader import Reader
 from socle_platform.db import Database
@@ -43,7 +44,9 @@ async def open_resources(
         blobs = await open_blobs(settings.storage)
         stack.push_async_callback(blobs.close)
         mailer = open_mailer(settings.auth)
-        yield Resources(database, keychain.keyring(), observe=observe, http=http, blobs=blobs, mailer=mailer)
+        keyring = keychain.keyring()
+        await stack.enter_async_context(following(keyring, keychain.settings, observe))
+        yield Resources(database, keyring, observe=observe, http=http, blobs=blobs, mailer=mailer)
 
 
 def open_mailer(settings: AuthSettings) -> Mailer | None:

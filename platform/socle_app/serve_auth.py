@@ -20,14 +20,13 @@ import structlog
 from socle_app.observers import Log, configure_logging
 from socle_platform.config.auth import AuthSettings, load_auth
 from socle_platform.config.database import DatabaseSettings
-from socle_platform.config.keys import load_keys
+from socle_platform.config.keys import KeySettings, load_keys
 from socle_platform.config.reader import Reader
 from socle_platform.errors import SocleError
 from socle_platform.events import Observers
 
 if TYPE_CHECKING:
     from socle_platform.db import Database
-    from socle_platform.keys import Key
 
 BEHIND_A_GATEWAY = "/auth/v1"
 """Where clients look for the service; answered too, so that a client can talk to it without a gateway in between."""
@@ -55,7 +54,7 @@ class AuthOptions:
     settings: AuthSettings
     database: DatabaseSettings
     dsn: str = field(repr=False)
-    keys: tuple[Key, ...] = field(repr=False)
+    keys: KeySettings = field(repr=False)
     host: str = "0.0.0.0"  # noqa: S104 - as the container does
     port: int = 8081
     log_level: str = "info"
@@ -86,7 +85,7 @@ def load_options(environ: Mapping[str, str]) -> AuthOptions:
             libpq={f"PG{name}": value for name, value in read.prefixed("PG").items()},
         ),
         dsn=dsn,
-        keys=keys.keys(),
+        keys=keys,
         host=read.text("GOTRUE_API_HOST", "API_HOST", default="0.0.0.0"),  # noqa: S104 - as the container does
         port=read.integer("GOTRUE_API_PORT", "PORT", default=8081, minimum=0, maximum=65535),
         log_level=_LEVELS.get(level, level),
@@ -122,6 +121,7 @@ async def serve_auth(environ: Mapping[str, str]) -> None:
 async def open_auth(options: AuthOptions) -> AsyncGenerator[str]:
     """The running service; gives the address it listens on (port 0 is a free one)."""
     from socle_app.http_server import running
+    from socle_app.key_watch import following
     from socle_app.resources import open_mailer
     from socle_auth import routes
     from socle_platform.db import Database
@@ -140,7 +140,8 @@ async def open_auth(options: AuthOptions) -> AsyncGenerator[str]:
         everything = options.settings.allow_private_urls
         http = OutgoingHttp(parse_allowances(options.settings.allowed_private_hosts, everything=everything))
         stack.push_async_callback(http.close)
-        keyring = Keyring(options.keys)
+        keyring = Keyring(options.keys.keys())
+        await stack.enter_async_context(following(keyring, options.keys, observe))
         mailer = open_mailer(options.settings)
         if mailer is None:
             structlog.get_logger().warning("GOTRUE_SMTP_HOST is not set: mails are not sent anywhere")

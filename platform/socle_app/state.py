@@ -32,6 +32,7 @@ class StateFolder:
         self.path = path.absolute()
         self.run_file = self.path / "run.json"
         self.keys_file = self.path / "keys.json"
+        self.signing_keys_file = self.path / "signing_keys.json"
         self.log_file = self.path / "socle.log"
         self.project_file = self.path / "project"
         """There once the project was applied whole: what comes later is the person's to push."""

@@ -42,6 +42,8 @@ _ALGORITHMS_OF = {
 _CURVE_ALGORITHM = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "Ed25519": "EdDSA"}
 _HMAC_DIGESTS = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_OWN_MEMBERS = frozenset({"status", "status_since"})
+"""What the file of signing keys says besides the key: nobody else's business."""
 
 
 class TokenError(SocleError):
@@ -107,7 +109,7 @@ class Key:
 
     def public_jwk(self) -> dict[str, Any]:
         """The public half as published (auth.md §5.2)."""
-        public = {name: value for name, value in self.jwk.items() if name not in _PRIVATE_MEMBERS}
+        public = {name: value for name, value in self.jwk.items() if name not in _PRIVATE_MEMBERS | _OWN_MEMBERS}
         return {**public, "alg": self.algorithms[0], "use": "sig", "key_ops": ["verify"]}
 
 

@@ -1,7 +1,7 @@
 """Client secrets of custom providers at rest: always sealed (§6.1 «ours MUST encrypt»).
 
-With database encryption on, its key is used; without, one that follows from each key of the keyring, so that a
-rotation of signing keys leaves the secrets readable as long as the former key is still known.
+With database encryption on, its key is used; without, one that follows from the shared secret, which no rotation of
+signing keys touches (from the signing key where there is no secret). Values sealed under any key still known open.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def _settings(service: AuthService) -> EncryptionSettings:
     known = {**derived, **own.decryption_keys}
     if own.encrypt:
         return replace(own, decryption_keys=known)
-    key_id, key = _derived(service.resources.keyring.signing_key)
+    keyring = service.resources.keyring
+    lasting = next((key for key in keyring.keys if key.is_symmetric and key.kid is None), None)
+    key_id, key = _derived(lasting or keyring.signing_key)
     return replace(own, encrypt=True, key_id=key_id, key=key, decryption_keys=known)
 
 

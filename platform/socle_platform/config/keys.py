@@ -31,6 +31,8 @@ class KeySettings:
     publishable_key: str = field(default="", repr=False)
     secret_key: str = field(default="", repr=False)
     signing_keys: tuple[Key, ...] = field(default=(), repr=False)
+    signing_keys_file: Path | None = None
+    """Where the signing keys come from and are rotated; None where the environment itself holds them."""
 
     def keys(self) -> tuple[Key, ...]:
         """All keys to verify with; the signing key is an asymmetric one if there is any, else the secret."""
@@ -43,6 +45,7 @@ def load_keys(read: Reader) -> KeySettings:
     """Reads JWT_SECRET, ANON_KEY, SERVICE_ROLE_KEY, PUBLISHABLE_KEY, SECRET_KEY and the signing keys (a JSON array of
     JWKs in GOTRUE_JWT_KEYS, or the path of a file with one in SIGNING_KEYS_PATH)."""
     secret = read.secret("JWT_SECRET", "GOTRUE_JWT_SECRET")
+    signing_keys, file = _load_signing_keys(read)
     if secret and len(secret) < 16:
         read.problem("JWT_SECRET must have at least 16 characters (32 are better)")
     return KeySettings(
@@ -51,19 +54,33 @@ def load_keys(read: Reader) -> KeySettings:
         service_role_key=read.secret("SERVICE_ROLE_KEY", "SUPABASE_SERVICE_ROLE_KEY", "SERVICE_KEY"),
         publishable_key=read.secret("PUBLISHABLE_KEY", "SUPABASE_PUBLISHABLE_KEY"),
         secret_key=read.secret("SECRET_KEY", "SUPABASE_SECRET_KEY"),
-        signing_keys=_load_signing_keys(read),
+        signing_keys=signing_keys,
+        signing_keys_file=file,
     )
 
 
-def _load_signing_keys(read: Reader) -> tuple[Key, ...]:
+def read_signing_keys(path: Path) -> tuple[Key, ...]:
+    """The keys of a file with a JSON array of JWKs. Raises OSError, and ValueError for any other content."""
+    return _parse_signing_keys(path.read_text(encoding="utf-8"))
+
+
+def _parse_signing_keys(text: str) -> tuple[Key, ...]:
+    try:
+        return parse_jwks(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the signing keys are not a JSON array of JWKs: {error}") from None
+
+
+def _load_signing_keys(read: Reader) -> tuple[tuple[Key, ...], Path | None]:
     text = read.secret("GOTRUE_JWT_KEYS", "JWT_KEYS")
     path = read.text("SIGNING_KEYS_PATH")
+    file = Path(path).absolute() if path and not text else None
     try:
-        if not text and path:
-            text = Path(path).read_text(encoding="utf-8")
-        return parse_jwks(json.loads(text)) if text else ()
+        if file is not None:
+            return read_signing_keys(file), file
+        return _parse_signing_keys(text) if text else (), None
     except OSError as error:
         read.problem(f"SIGNING_KEYS_PATH names a file that cannot be read: {error.strerror} ({path})")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        read.problem(f"the signing keys are not a JSON array of JWKs: {error}")
-    return ()
+    except ValueError as error:
+        read.problem(str(error))
+    return (), file
