@@ -21,6 +21,7 @@ from socle_rest.errors import render_error as render_rest_error
 from socle_rest.login import connector
 from socle_rest.reload import Live
 from socle_storage import routes as storage_routes
+from socle_storage import sweeper as storage_sweeper
 from socle_storage.errors import render as render_storage_error
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ async def furnish(
         await live.start()
         auth = await stack.enter_async_context(auth_routes.running(settings.auth, resources))
         storage = storage_routes.build(settings.storage, resources)
+        await stack.enter_async_context(storage_sweeper.sweeping(settings.storage, resources))
         rest = rest_routes.build(settings.rest, resources, live)
         mounts = (
             Mount("/rest/v1", "rest", rest, render_rest_error, body_limit=settings.gateway.body_limit),

@@ -13,7 +13,7 @@ import json
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -126,20 +126,10 @@ async def open_storage(options: StorageOptions) -> AsyncGenerator[str, None]:
         stack.push_async_callback(blobs.close)
         keyring = Keyring(options.keys, anonymous_role=options.anonymous_role)
         resources = Resources(database, keyring, observe=observe, blobs=blobs)
-        await stack.enter_async_context(_sweeping(sweeper.sweep_forever(settings, resources)))
+        await stack.enter_async_context(sweeper.sweeping(settings, resources))
         await stack.enter_async_context(running(_Observed(routes.build(settings, resources), observe), listener))
         host, port, *_ = listener.getsockname()
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-@contextlib.asynccontextmanager
-async def _sweeping(work: Coroutine[None, None, None]) -> AsyncGenerator[None, None]:
-    task = asyncio.create_task(work, name="storage sweeper")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.contextmanager

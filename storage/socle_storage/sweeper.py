@@ -9,7 +9,8 @@ its row may be on the way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -37,6 +38,17 @@ class Swept:
 
     blobs: int = 0
     leftovers: int = 0
+
+
+@contextlib.asynccontextmanager
+async def sweeping(settings: StorageSettings, resources: Resources) -> AsyncGenerator[None]:
+    """Sweeps beside whatever the block does, until it ends."""
+    task = asyncio.create_task(sweep_forever(settings, resources), name="storage sweeper")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def sweep_forever(settings: StorageSettings, resources: Resources) -> None:

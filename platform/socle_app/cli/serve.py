@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Coroutine
 from typing import Annotated
 
 import typer
@@ -56,4 +57,18 @@ def auth() -> None:
     """Serve sign-in on any PostgreSQL in the auth container's place (DATABASE_URL, GOTRUE_JWT_SECRET, GOTRUE_* …)."""
     from socle_app import serve_auth as service
 
-    asyncio.run(service.serve_auth(os.environ))
+    _run(service.serve_auth(os.environ))
+
+
+@serve.command()
+def storage() -> None:
+    """Serve buckets and objects in the storage container's place (DATABASE_URL, AUTH_JWT_SECRET, STORAGE_BACKEND …)."""
+    from socle_app import serve_storage as service
+
+    _run(service.serve_storage(os.environ))
+
+
+def _run(service: Coroutine[None, None, None]) -> None:
+    import uvloop
+
+    uvloop.run(service)
