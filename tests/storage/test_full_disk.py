@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from harness.storage import Lab, refusal
+from socle_storage.tus.headers import render_pairs
 
 SIZE = 6
 """Megabytes of the disk."""
@@ -59,4 +61,28 @@ async def test_uploads_at_once_fill_the_disk_and_what_was_acknowledged_stays(lab
     for number in stored:
         got = await lab.http.get(f"/object/{bucket}/{number}", headers=lab.service)
         assert got.content == bytes([number]) * 1_500_000
+    assert await asyncio.to_thread(files, lab.folder) == await lab.versions()
+
+
+async def test_a_resumable_upload_goes_on_when_there_is_room_again(lab: Lab) -> None:
+    bucket = await lab.bucket()
+    body = bytes(range(256)) * 35_000
+    tus = {"tus-resumable": "1.0.0", **lab.service}
+    described = render_pairs({"bucketName": bucket, "objectName": "slow"})
+    sent = {**tus, "upload-length": str(len(body)), "upload-metadata": described}
+    url = (await lab.http.post("/upload/resumable", headers=sent)).headers["location"]
+
+    async def append(start: int) -> httpx.Response:
+        headers = {**tus, "upload-offset": str(start), "content-type": "application/offset+octet-stream"}
+        return await lab.http.patch(url, content=body[start:], headers=headers)
+
+    answer = await append(0)
+    assert (answer.status_code, answer.text) == (500, "The storage backend has no space left")
+    position = int((await lab.http.head(url, headers=tus)).headers["upload-offset"])
+    assert 0 < position < len(body)
+    assert await lab.row(bucket, "slow") is None
+    subprocess.run(["mount", "-o", "remount,size=40m", lab.folder], check=True)  # noqa: ASYNC221, S607 (as above)
+    assert (await append(position)).status_code == 204
+    stored = await lab.http.get(f"/object/{bucket}/slow", headers=lab.service)
+    assert stored.content == body
     assert await asyncio.to_thread(files, lab.folder) == await lab.versions()
