@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def example_says(folder: Path, url: str) -> list[str]:
             [sys.executable, "-W", "ignore", str(EXAMPLE)], env=environ, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, done.stderr + program.log.read_text()
+        with program.client() as client:
+            name = f"/storage/v1/object/video_dedicace/{uuid.uuid4()}.webm"
+            sent = client.post(name, content=b"film", headers={"content-type": "video/webm"})
+            assert sent.status_code == 200, sent.text
+            assert client.get(name).content == b"film"
         return done.stdout.splitlines()
 
 
