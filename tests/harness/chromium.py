@@ -47,12 +47,13 @@ async def run_page(html: str) -> str:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async with listening(site) as url, _browser(chromium, url), asyncio.timeout(_TIMEOUT):
+    async with listening(site) as url, browser(chromium, url), asyncio.timeout(_TIMEOUT):
         return await found
 
 
 @asynccontextmanager
-async def _browser(chromium: str, url: str) -> AsyncGenerator[None, None]:
+async def browser(chromium: str, url: str) -> AsyncGenerator[None, None]:
+    """That program with the address open in it, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="socle-chromium-", ignore_cleanup_errors=True) as profile:
         process = await asyncio.create_subprocess_exec(
             chromium,
@@ -63,6 +64,10 @@ async def _browser(chromium: str, url: str) -> AsyncGenerator[None, None]:
             "--mute-audio",
             "--autoplay-policy=no-user-gesture-required",
             "--no-first-run",
+            "--disable-quic",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
             f"--user-data-dir={profile}",
             url,
             stdout=asyncio.subprocess.DEVNULL,
