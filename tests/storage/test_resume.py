@@ -158,7 +158,7 @@ async def test_parts_by_the_s3_protocol(lab: Lab) -> None:
 @pytest.mark.timeout(120)
 async def test_a_killed_server_keeps_what_it_acknowledged(lab: Lab, server: TestServer, database_name: str) -> None:
     bucket = await lab.bucket()
-    body = os.urandom(21 * MIB)
+    body = os.urandom(16 * MIB)
     chance = random.Random(815)  # noqa: S311 (chosen to be repeatable)
     port = free_port()
     url, acknowledged, kills = "", 0, 0
@@ -182,7 +182,7 @@ async def test_a_killed_server_keeps_what_it_acknowledged(lab: Lab, server: Test
                 break
             sent = {**STREAM, **lab.service, "upload-offset": str(position)}
             patching = asyncio.create_task(http.patch(url, content=slowly(position), headers=sent))
-            patience = 0.2 + chance.random() * 0.5 if kills < 4 else None
+            patience = 0.2 + chance.random() * 0.5 if kills < 3 else None
             _, late = await asyncio.wait({patching}, timeout=patience)
             if late:
                 kills += 1
