@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 AUTH_OPEN_PATHS = ("/verify", "/callback", "/authorize", "/sso", "/.well-known", "/oauth", "/health", "/settings")
 """Below /auth/v1: links in mails, provider callbacks and discovery, which a browser opens without a key."""
 
+_AUTH = "/auth/v1"
+_DISCOVERY = {
+    f"/.well-known/{document}{_AUTH}": f"{_AUTH}/.well-known/{document}"
+    for document in ("oauth-authorization-server", "openid-configuration")
+}
+"""Where clients look for what an issuer with a path says of itself (RFC 8414 §3.1), and where the service has it."""
+
 
 @contextlib.asynccontextmanager
 async def furnish(
@@ -55,12 +62,12 @@ async def furnish(
         rest = rest_routes.build(settings.rest, resources, live)
         mounts = (
             Mount("/rest/v1", "rest", rest, render_rest_error, body_limit=settings.gateway.body_limit),
-            Mount("/auth/v1", "auth", auth, _render_auth_error, open_paths=AUTH_OPEN_PATHS),
+            Mount(_AUTH, "auth", auth, _render_auth_error, open_paths=AUTH_OPEN_PATHS),
             Mount("/storage/v1", "storage", storage, render_storage_error, checks_key=False),
         )
         policy = GatewayPolicy(settings.gateway.require_apikey, settings.gateway.trusted_proxies)
         inbox = _inbox(settings, auth.state.service)
-        yield Gateway(mounts, resources.keyring, policy, resources.observe, _Front(resources, metrics, inbox))
+        yield Gateway(mounts, resources.keyring, policy, resources.observe, _Front(resources, metrics, auth, inbox))
 
 
 def _inbox(settings: Settings, service: AuthService) -> ASGIApp | None:
@@ -86,9 +93,10 @@ def _render_auth_error(error: Exception) -> WireResponse:
 
 
 class _Front:
-    """What is no service: `/health`, `/metrics`, `/inbox`, and the 404 for the rest."""
+    """What is no service: `/health`, `/metrics`, `/inbox`, discovery at the root, and the 404 for the rest."""
 
-    def __init__(self, resources: Resources, metrics: Metrics, inbox: ASGIApp | None = None) -> None:
+    def __init__(self, resources: Resources, metrics: Metrics, auth: ASGIApp, inbox: ASGIApp | None = None) -> None:
+        self._auth = auth
         self._inbox = inbox
         self._resources = resources
         self._metrics = metrics
@@ -100,6 +108,10 @@ class _Front:
             return
         if self._inbox is not None and scope["path"].startswith("/inbox/"):
             await self._inbox({**scope, "root_path": scope.get("root_path", "") + "/inbox"}, receive, send)
+            return
+        if (path := _DISCOVERY.get(scope["path"])) is not None:
+            below = {"path": path, "raw_path": path.encode(), "root_path": scope.get("root_path", "") + _AUTH}
+            await self._auth({**scope, **below}, receive, send)
             return
         await send_response(send, await self._answer(scope["path"]), head=scope["method"] == "HEAD")
 
