@@ -4,7 +4,10 @@
 
 Standard input is a JSON array of whole requests as text; connections walk through it. Prints one JSON line: requests
 answered (all of them, also those of the warm-up), the rate after the warm-up, p50 and p99 in ms, answers that were
-no 2xx, and the first of those. About 10 µs of CPU per request, which it shares with nobody's figures.
+no 2xx, and the first of those. `--follow FIELD`: each connection repeats one request, with the text FIELD of its last
+answer in the place of its own (a refresh token, always of one length); the last texts are printed as `followed`.
+`@@@@@@@@@@` in a request becomes a number that no other request has. `--pause` is the rest in ms between an answer
+and the next request of a connection. About 10 µs of CPU per request, which it shares with nobody's figures.
 """
 
 from __future__ import annotations
@@ -12,18 +15,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
 import time
 
 import uvloop
 
 WARM_UP = 0.5
+MARK = b"@" * 10
 
 
 class Run:
     """What all connections share."""
 
-    def __init__(self, requests: list[bytes], seconds: float) -> None:
+    def __init__(self, requests: list[bytes], seconds: float, follow: str = "", pause: float = 0.0) -> None:
         self.requests = requests
         self.position = 0
         self.counted_from = time.perf_counter() + WARM_UP
@@ -34,10 +39,19 @@ class Run:
         self.first_failure = ""
         self.open = 0
         self.done = asyncio.Event()
+        self.follow = re.compile(rb'("%s": ?")([^"]*)' % follow.encode()) if follow else None
+        self.followed: list[str] = []
+        self.pause = pause
+        self.is_numbered = any(MARK in request for request in requests)
+        self.number = 0
 
     def next(self) -> bytes:
         self.position = (self.position + 1) % len(self.requests)
-        return self.requests[self.position]
+        request = self.requests[self.position]
+        if self.is_numbered:
+            self.number += 1
+            request = request.replace(MARK, b"%010d" % self.number)
+        return request
 
 
 class Connection(asyncio.Protocol):
@@ -46,6 +60,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, run: Run) -> None:
         self.run = run
         self.buffer = b""
+        self.own = b""
         self.sent_at = 0.0
         self.transport: asyncio.Transport
 
@@ -57,7 +72,16 @@ class Connection(asyncio.Protocol):
 
     def send(self) -> None:
         self.sent_at = time.perf_counter()
-        self.transport.write(self.run.next())
+        request = self.own or self.run.next()
+        if self.run.follow is not None:
+            self.own = request
+        self.transport.write(request)
+
+    def follow(self, field: re.Pattern[bytes]) -> None:
+        """Puts the answer's text in the place of the request's."""
+        found = field.search(self.buffer)
+        if found is not None:
+            self.own = field.sub(lambda old: old[1] + found[2], self.own, count=1)
 
     def data_received(self, data: bytes) -> None:
         self.buffer = self.buffer + data if self.buffer else data
@@ -71,11 +95,17 @@ class Connection(asyncio.Protocol):
             run.first_failure = run.first_failure or self.buffer[:500].decode("latin-1")
         if now >= run.counted_from:
             run.latencies.append(now - self.sent_at)
+        if run.follow is not None:
+            self.follow(run.follow)
         self.buffer = b""
-        if now < run.until:
-            self.send()
-        else:
+        if now >= run.until:
+            if run.follow is not None and (last := run.follow.search(self.own)):
+                run.followed.append(last[2].decode())
             self.transport.close()
+        elif run.pause:
+            asyncio.get_running_loop().call_later(run.pause, self.send)
+        else:
+            self.send()
 
     def is_complete(self, head: int) -> bool:
         headers = self.buffer[:head].lower()
@@ -94,9 +124,9 @@ class Connection(asyncio.Protocol):
             self.run.done.set()
 
 
-async def load(host: str, port: int, connections: int, seconds: float, requests: list[bytes]) -> dict[str, object]:
-    run = Run(requests, seconds)
+async def load(host: str, port: int, connections: int, run: Run) -> dict[str, object]:
     loop = asyncio.get_running_loop()
+    seconds = run.until - run.counted_from
     for _ in range(connections):
         await loop.create_connection(lambda: Connection(run), host, port)
     await asyncio.wait_for(run.done.wait(), seconds + 30)
@@ -108,6 +138,7 @@ async def load(host: str, port: int, connections: int, seconds: float, requests:
         "p99": latencies[len(latencies) * 99 // 100] * 1000 if latencies else None,
         "failures": run.failures,
         "first_failure": run.first_failure,
+        "followed": run.followed,
     }
 
 
@@ -117,10 +148,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--follow", default="")
+    parser.add_argument("--pause", type=float, default=0.0)
     given = parser.parse_args()
     requests = [text.encode() for text in json.load(sys.stdin)]
-    result = uvloop.run(load(given.host, given.port, given.connections, given.seconds, requests))
-    print(json.dumps(result))
+
+    async def run() -> dict[str, object]:
+        run = Run(requests, given.seconds, given.follow, given.pause / 1000)
+        return await load(given.host, given.port, given.connections, run)
+
+    print(json.dumps(uvloop.run(run())))
 
 
 if __name__ == "__main__":

@@ -16,38 +16,30 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+from page import draw
 from rest_peers import (
     ALL_CONNECTIONS,
-    DATA,
     SCENARIOS,
     Contender,
-    Site,
     install_node_peers,
     lite,
     node,
-    pgbench,
+    pgbench_scenario,
     pocketbase,
     socle,
 )
 from rest_report import LIMIT, Figure, check, summarize, write
+from testbed import FIRST_PORT, REST_FIXTURE, ROOT, Site, cpu_of, load, platform, postgres_of, psql
 
-from socle_app.embedded.server_tree import find_server_tree
-
-ROOT = Path(__file__).parents[1]
-PORT, DATABASE_PORT, PEER_PORT = 56331, 56332, 56340
-PORTS = ("--port", str(PORT), "--db-port", str(DATABASE_PORT))
+PEER_PORT = FIRST_PORT + 10
 
 
 def main() -> None:
@@ -71,6 +63,7 @@ def main() -> None:
             for reason in missing:
                 print(f"left out: {reason}", file=sys.stderr)
             for number in range(given.rounds):
+                print(f"rest: round {number + 1} of {given.rounds}", file=sys.stderr, flush=True)
                 jobs = [
                     (scenario, count, one) for scenario in scenarios for count in connections for one in [None, *found]
                 ]
@@ -82,6 +75,7 @@ def main() -> None:
     print(json.dumps(summary, indent=1))
     if given.write:
         write(summary, given.rounds, given.seconds, ROOT)
+        draw(ROOT)
     if given.check and not check(summary, ROOT):
         raise SystemExit(1)
 
@@ -91,21 +85,14 @@ def measure(
 ) -> list[Figure]:
     """One contender (None: the limit) on one scenario; nothing if it cannot do that."""
     if one is None:
-        rate = pgbench(site, str(find_server_tree().program("pgbench")), scenario, connections, seconds, folder)
-        return [Figure(LIMIT, scenario, connections, rate)]
+        return [Figure(LIMIT, scenario, connections, pgbench_scenario(site, scenario, connections, seconds, folder))]
     if not one.requests.get(scenario):
         return []
     server, database = cpu_of(one.processes), cpu_of(postgres_of(site))
-    command = [sys.executable, str(Path(__file__).with_name("http_load.py")), "--port", str(one.port)]
-    command += ["--connections", str(connections), "--seconds", str(seconds)]
-    done = subprocess.run(
-        command, input=json.dumps(one.requests[scenario]), capture_output=True, text=True, timeout=seconds + 60
-    )
-    if done.returncode:
-        raise RuntimeError(f"{one.name}: {done.stderr[-500:]}")
-    result = json.loads(done.stdout)
-    if result["failures"]:
-        print(f"{one.name} fails at {scenario}, left out: {result['first_failure']}", file=sys.stderr)
+    try:
+        result = load(one.port, one.requests[scenario], connections, seconds)
+    except RuntimeError as error:
+        print(f"{one.name} fails at {scenario}, left out: {error}", file=sys.stderr)
         one.requests[scenario] = []
         return []
     per_request = 1e6 / max(1, result["requests"])
@@ -121,84 +108,6 @@ def measure(
             (cpu_of(postgres_of(site)) - database) * per_request,
         )
     ]
-
-
-def cpu_of(processes: list[psutil.Process]) -> float:
-    """Seconds of CPU that the processes have used."""
-    total = 0.0
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
-
-
-def postgres_of(site: Site) -> list[psutil.Process]:
-    postmaster = psutil.Process(site.postmaster)
-    return [postmaster, *postmaster.children(recursive=True)]
-
-
-@contextlib.contextmanager
-def platform(folder: Path) -> Iterator[tuple[Site, psutil.Process]]:
-    """`socle start` in an empty project, with the tables of the benchmark in it."""
-    home, state = folder / "project", folder / "project" / ".socle"
-    home.mkdir(mode=0o755)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "socle_app", "start", "--json", f"--state={state}", *PORTS],
-        stdout=subprocess.PIPE,
-        stderr=(folder / "socle.log").open("wb"),
-        cwd=home,
-    )
-    assert child.stdout is not None
-    try:
-        line = child.stdout.readline()
-        if not line:
-            raise SystemExit((folder / "socle.log").read_text()[-2000:])
-        values = json.loads(line)
-        running = json.loads((state / "run.json").read_text())
-        psql(values["DB_URL"], (DATA / "fixture.sql").read_text())
-        psql(
-            values["DB_URL"],
-            "create role bench_login login noinherit password 'bench'; grant authenticated, anon to bench_login;",
-        )
-        site = Site(
-            PORT,
-            DATABASE_PORT,
-            running["socket_dir"],
-            f"postgresql://bench_login:bench@127.0.0.1:{DATABASE_PORT}/postgres",
-            values["ANON_KEY"],
-            values["JWT_SECRET"],
-            running["database_pid"],
-        )
-        wait_for_table(values["API_URL"], values["SERVICE_ROLE_KEY"])
-        yield site, psutil.Process(child.pid)
-    finally:
-        child.send_signal(signal.SIGTERM)
-        child.wait(30)
-
-
-def wait_for_table(url: str, key: str) -> None:
-    """Until the schema cache has the new tables."""
-    request = urllib.request.Request(f"{url}/rest/v1/bench_events?limit=0", headers={"apikey": key})
-    request.add_header("authorization", f"Bearer {key}")
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(request, timeout=5)
-            return
-        except urllib.error.HTTPError as error:
-            if error.code != 404:
-                return
-        time.sleep(0.1)
-    raise SystemExit("the tables do not appear")
-
-
-def psql(url: str, script: str) -> None:
-    program = str(find_server_tree().program("psql"))
-    done = subprocess.run(
-        [program, "-q", "-v", "ON_ERROR_STOP=1", url], input=script, text=True, capture_output=True, env={**os.environ}
-    )
-    if done.returncode:
-        raise SystemExit(f"psql: {done.stderr}")
 
 
 @contextlib.contextmanager
@@ -245,7 +154,7 @@ def lite_database(site: Site) -> str:
         "$$ select coalesce(nullif(current_setting('request.jwt.claim.sub', true), ''), "
         "nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;"
         "grant usage on schema auth to anon, authenticated; grant usage on schema public to anon, authenticated;"
-        + (DATA / "fixture.sql").read_text(),
+        + REST_FIXTURE.read_text(),
     )
     return f"{url}/bench_lite"
 

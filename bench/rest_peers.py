@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from testbed import Site, pgbench
 
 DATA = Path(__file__).parent / "rest_data"
 USERS = 4
@@ -77,19 +78,6 @@ class Contender:
             child.terminate()
         for child in self.children:
             child.wait(20)
-
-
-@dataclass(frozen=True)
-class Site:
-    """The platform under test and its database, as the contenders need them."""
-
-    port: int
-    database_port: int
-    socket_dir: str
-    database_url: str
-    anon_key: str
-    jwt_secret: str
-    postmaster: int
 
 
 def postgrest_requests(prefix: str, headers: dict[str, str], tokens: list[str]) -> dict[str, list[str]]:
@@ -278,18 +266,13 @@ _QUERIES = {
 }
 
 
-def pgbench(site: Site, program: str, scenario: str, connections: int, seconds: float, folder: Path) -> float:
+def pgbench_scenario(site: Site, scenario: str, connections: int, seconds: float, folder: Path) -> float:
     """Transactions per second of what the scenario comes down to in the database."""
     claims = json.dumps({"sub": user(0), "role": "authenticated"})
     script = folder / f"{re.sub('[^a-z0-9]', '_', scenario)}.pgbench"
     lines = ["\\set id random(1, 1900)", "\\startpipeline", _SETTINGS.format(claims=claims), _QUERIES[scenario]]
     script.write_text("\n".join([*lines, "\\endpipeline"]) + "\n")
-    command = [program, "-n", "-M", "prepared", "-c", str(connections), "-j", "2", "-T", str(max(1, round(seconds)))]
     place = site.database_url
     if site.socket_dir:
         place = f"host={site.socket_dir} port={site.database_port} user=bench_login password=bench dbname=postgres"
-    done = subprocess.run([*command, "-f", str(script), place], capture_output=True, text=True, timeout=seconds + 60)
-    found = re.search(r"tps = ([\d.]+)", done.stdout)
-    if found is None:
-        raise RuntimeError(f"pgbench: {done.stderr[-500:]}")
-    return float(found[1])
+    return pgbench(place, script, connections, seconds)

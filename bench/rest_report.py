@@ -1,9 +1,7 @@
-"""Medians, ratios, and what becomes of them: the recorded results, the part of docs/benchmarks.md, the plot."""
+"""Medians and ratios of REST, its limits, and its part of docs/benchmarks.md with the plot."""
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
 import sys
 from dataclasses import dataclass
@@ -11,15 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import psutil
+import record
+from record import Goal
 
 LIMIT = "pgbench"
 OURS = "Socle"
-TOLERANCE = 0.8
-RESULTS = Path("bench/results/rest.json")
-DOCUMENT = Path("docs/benchmarks.md")
 PLOT = Path("docs/benchmarks-rest.svg")
-BEGIN, END = "<!-- bench:rest -->", "<!-- /bench:rest -->"
 TARGETS = (
     ("one row", 16, LIMIT, 0.28),
     ("one row", 16, "node:http + postgres.js", 2.0),
@@ -94,12 +89,14 @@ def summarize(figures: list[Figure]) -> list[dict[str, Any]]:
 
 def check(summary: list[dict[str, Any]], root: Path) -> bool:
     """Whether no ratio fell below 0.8 of the recorded one; says which did."""
-    recorded = json.loads((root / RESULTS).read_text())["lines"]
-    before = {_key(line): line["ours_to_it"] for line in recorded}
+    recorded = record.load_results(root, "rest")
+    if recorded is None:
+        raise SystemExit("nothing is recorded for rest: run it with --write first")
+    before = {_key(line): line["ours_to_it"] for line in recorded["lines"]}
     fallen = [
         f"{_key(line)}: {line['ours_to_it']} now, {before[_key(line)]} recorded"
         for line in summary
-        if line["ours_to_it"] and before.get(_key(line)) and line["ours_to_it"] < TOLERANCE * before[_key(line)]
+        if line["ours_to_it"] and before.get(_key(line)) and line["ours_to_it"] < record.TOLERANCE * before[_key(line)]
     ]
     for sentence in fallen:
         print(f"fell: {sentence}", file=sys.stderr)
@@ -111,37 +108,22 @@ def _key(line: dict[str, Any]) -> tuple[str, int, str]:
 
 
 def write(summary: list[dict[str, Any]], rounds: int, seconds: float, root: Path) -> None:
-    """Records the results and rewrites the part of the document between its marks."""
-    (root / RESULTS).parent.mkdir(parents=True, exist_ok=True)
-    load = psutil.getloadavg()[0]
-    machine = f"{psutil.cpu_count()} CPUs ({platform.machine()}), Python {platform.python_version()}, load {load:.1f}"
-    head = {"machine": machine, "rounds": rounds, "seconds": seconds}
-    (root / RESULTS).write_text(json.dumps({**head, "lines": summary}, indent=1) + "\n")
-    (root / PLOT).parent.mkdir(parents=True, exist_ok=True)
-    (root / PLOT).write_text(render_plot(summary))
-    document = root / DOCUMENT
-    text = document.read_text() if document.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
-    if BEGIN not in text:
-        text += f"\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    document.write_text(f"{before}{BEGIN}\n{render_part(summary, head)}{END}{after}")
+    """Records the results with the limits to reach."""
+    record.write_results(root, "rest", rounds, seconds, goals_of(summary), {"lines": summary})
 
 
-def render_part(summary: list[dict[str, Any]], head: dict[str, Any]) -> str:
+def render_part(head: dict[str, Any]) -> list[str]:
+    """Markdown: the plot, and a row per scenario, connections and contender."""
     lines = [
-        "## REST",
-        "",
-        f"{head['rounds']} interleaved rounds of {head['seconds']:g} s on {head['machine']}; medians. The load",
-        "generator, the server and PostgreSQL share the machine. `pgbench` is the limit: the same statements, settings",
-        "and query in one round trip, without HTTP. Made by `bench/rest.py --write`.",
+        "The load generator, the server and PostgreSQL share the machine. `pgbench` is the limit: the same statements,",
+        "settings and query in one round trip, without HTTP.",
         "",
         f"![Requests per second by scenario]({PLOT.name})",
         "",
         "| " + " | ".join(_COLUMNS) + " |",
         "|---" * len(_COLUMNS) + "|",
     ]
-    for line in sorted(summary, key=lambda line: (*_key(line)[:2], -line["rate"])):
+    for line in sorted(head["lines"], key=lambda line: (*_key(line)[:2], -line["rate"])):
         cells = [
             line["scenario"],
             line["connections"],
@@ -150,27 +132,23 @@ def render_part(summary: list[dict[str, Any]], head: dict[str, Any]) -> str:
             *(line[name] for name in ("p50", "p99", "server_cpu", "database_cpu", "ours_to_it")),
         ]
         lines.append("| " + " | ".join("" if cell is None else str(cell) for cell in cells) + " |")
-    return "\n".join([*lines, "", *_render_targets(summary), ""])
+    return lines
 
 
-def _render_targets(summary: list[dict[str, Any]]) -> list[str]:
+def goals_of(summary: list[dict[str, Any]]) -> list[Goal]:
+    """The limits to reach, as far as their contenders were measured."""
     found = {_key(line): line for line in summary}
-    lines = ["| limit to reach | wanted | found | |", "|---|---|---|---|"]
+    goals: list[Goal] = []
     for scenario, connections, name, wanted in TARGETS:
         line = found.get((scenario, connections, name))
         if line is not None and line["ours_to_it"] is not None:
-            mark = "reached" if line["ours_to_it"] >= wanted else "**missed**"
-            lines.append(
-                f"| {scenario}, {connections} connections, to {name} | ≥ {wanted} | {line['ours_to_it']} | {mark} |"
-            )
+            goals.append(Goal(f"{scenario}, {connections} connections, to {name}", "≥", wanted, line["ours_to_it"]))
     scenario, connections, most = SERVER_CPU_TARGET
     ours = found.get((scenario, connections, OURS))
     if ours is not None and ours["server_cpu"] is not None:
-        mark = "reached" if ours["server_cpu"] <= most else "**missed**"
-        lines.append(
-            f"| {scenario}, {connections} connections, server CPU | ≤ {most:g} µs | {ours['server_cpu']} µs | {mark} |"
-        )
-    return lines
+        what = f"{scenario}, {connections} connections, CPU of the server"
+        goals.append(Goal(what, "≤", most, ours["server_cpu"], "µs"))
+    return goals
 
 
 def render_plot(summary: list[dict[str, Any]]) -> str:
