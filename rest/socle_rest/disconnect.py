@@ -19,6 +19,13 @@ INTERVAL = 0.125
 """Seconds between looks at what is running. A request is watched from the second look on."""
 
 
+class ClientGone(RestError):
+    """The client went away before its answer was complete."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.CONNECTION_LOST)
+
+
 class Disconnects:
     """The requests in flight of one service, in one event loop."""
 
@@ -28,7 +35,7 @@ class Disconnects:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, receive: Receive) -> Watch:
-        """A block that is cancelled when `receive` tells that the client has gone; then it raises RestError."""
+        """A block that is cancelled when `receive` tells that the client has gone; then it raises ClientGone."""
         return Watch(self, receive)
 
     def enter(self, watch: Watch) -> None:
@@ -73,7 +80,7 @@ class Watch:
             self._watcher.cancel()
         if self._gone and kind is asyncio.CancelledError and self._task is not None:
             self._task.uncancel()
-            raise RestError(Code.CONNECTION_LOST) from error
+            raise ClientGone from error
 
     def start(self) -> None:
         """Listens to the client from here on."""

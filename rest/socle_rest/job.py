@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from socle_platform.db import Prepared
 from socle_rest.errors import Code, RestError
 from socle_rest.headers import fixed_headers
+from socle_rest.negotiate import Builtin
 from socle_rest.plan import FunctionCall, RelationMutation, RelationRead
 from socle_rest.plan_mutate import Insert
 from socle_rest.schema import MediaHandler
-from socle_rest.sql import planned_count, pre_request, to_statement
+from socle_rest.sql import planned_count, pre_request, streamed_read, to_statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from socle_rest.request import ApiRequest
     from socle_rest.statement import Statement
 
+_LARGEST_LIMIT = 2**63 - 1
+"""PostgreSQL refuses a larger one, which a cut must not hide."""
 _BINARY_BODY = (0, 0, 1, 0, 0)
 _BINARY_BODY_OF_WRITE = (0, 0, 0, 1, 0, 0, 0)
 
@@ -75,10 +78,14 @@ class Job(NamedTuple):
     """Estimates the number of rows, for `count=planned` and `count=estimated`."""
     range: Range
     canonical: str
+    max_rows: int | None = None
+    """What the statement's own limit is cut to."""
+    streamed: Statement | None = None
+    """Gives the same rows one by one, for a result that fills `max_rows` and could go on."""
 
 
-def make_job(plan: DatabasePlan, request: ApiRequest, settings: RestSettings) -> Job:
-    """The statements and the transaction for a plan."""
+def make_job(plan: DatabasePlan, request: ApiRequest, settings: RestSettings, whole: RelationRead | None = None) -> Job:
+    """The statements and the transaction for a plan. `whole`: the same read without the cut at `stream_rows`."""
     counts_by_plan = isinstance(plan, RelationRead) and request.preferences.counts_by_plan and not is_explained(plan)
     return Job(
         plan=plan,
@@ -89,6 +96,21 @@ def make_job(plan: DatabasePlan, request: ApiRequest, settings: RestSettings) ->
         planned=planned_count(plan) if counts_by_plan and isinstance(plan, RelationRead) else None,
         range=request.range,
         canonical=request.query.canonical,
+        max_rows=settings.max_rows,
+        streamed=None if whole is None else streamed_read(whole),
+    )
+
+
+def may_stream(plan: DatabasePlan, request: ApiRequest, settings: RestSettings) -> bool:
+    """Whether the answer is an array that may be sent row by row: nothing in its head needs a count of other rows."""
+    return (
+        settings.stream_rows > 0
+        and (settings.max_rows is None or settings.max_rows > settings.stream_rows)
+        and isinstance(plan, RelationRead)
+        and plan.negotiated.handler in {Builtin.JSON, Builtin.STRIPPED_ARRAY}
+        and request.preferences.count is None
+        and (request.range.limit or 0) <= _LARGEST_LIMIT
+        and not is_explained(plan)
     )
 
 

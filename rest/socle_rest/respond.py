@@ -16,6 +16,8 @@ from socle_rest.plan_mutate import Delete, Insert, Update
 from socle_rest.ranges import content_range, out_of_bounds, range_status
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from socle_rest.headers import Header
     from socle_rest.job import Job
     from socle_rest.request import ApiRequest
@@ -25,12 +27,16 @@ MAX_LOCATION = 4096
 """Characters of a Content-Location; a longer one is left out, since HTTP clients (Node) refuse 16 KiB of headers."""
 
 
+BODILESS = frozenset({204, 205, 304})
+
+
 class Response(NamedTuple):
-    """What goes out: header names in lower case, values as bytes."""
+    """What goes out: header names in lower case, values as bytes. `portions`: a body that is sent as it comes."""
 
     status: int
     headers: tuple[Header, ...]
     body: bytes = b""
+    portions: AsyncGenerator[bytes] | None = None
 
 
 def respond(job: Job, outcome: Outcome, *, verbose_errors: bool = True) -> Response:

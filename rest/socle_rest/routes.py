@@ -5,7 +5,9 @@ authenticate → parse → plan → run → respond; each stage is a value, and 
 
 from __future__ import annotations
 
+import contextlib
 import time
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
@@ -15,22 +17,26 @@ from socle_platform.events import RequestFailed
 from socle_platform.http import facts_of, identity_of
 from socle_platform.identity import Identity
 from socle_rest.cors import preflight, simple_headers
-from socle_rest.disconnect import Disconnects
+from socle_rest.disconnect import ClientGone, Disconnects
 from socle_rest.errors import Code, RestError, failure_of, render_failure
-from socle_rest.job import Job, make_job, pre_request_of
+from socle_rest.job import Job, make_job, may_stream, pre_request_of
 from socle_rest.openapi import ACCESSIBLE, OpenApiDocuments, parse_accessible
-from socle_rest.plan import Description, Inspection, make_plan
+from socle_rest.plan import Description, Inspection, RelationRead, make_plan
 from socle_rest.request import ApiRequest, RawRequest, parse_request
-from socle_rest.respond import Response, respond, respond_description, respond_document
+from socle_rest.respond import BODILESS, Response, respond, respond_description, respond_document
 from socle_rest.run import Caller, run
 from socle_rest.shapes import Shapes, cut
+from socle_rest.streaming import open_stream
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from socle_platform.config.rest import RestSettings
     from socle_platform.errors import WireResponse
     from socle_platform.http import ASGIApp, Receive, Scope, Send
     from socle_platform.ports import Resources
     from socle_rest.headers import Header
+    from socle_rest.plan import DatabasePlan
     from socle_rest.reload import Serving
     from socle_rest.schema import Schema
 
@@ -123,7 +129,11 @@ class RestService:
             name = serving.settings.trace_header.lower().encode()
             extra += ((name, next((value for key, value in scope["headers"] if key == name), b"")),)
         response = await self._answer(serving, scope, receive)
-        await _send(send, response, extra)
+        if response.portions is None:
+            await _send(send, response, extra)
+            return
+        with contextlib.suppress(ClientGone), self._disconnects.watch(receive):
+            await _send_stream(send, response, response.portions, extra)
 
     async def _answer(self, serving: Serving, scope: Scope, receive: Receive) -> Response:
         """The response, whatever happens."""
@@ -170,6 +180,8 @@ class RestService:
         with self._disconnects.watch(receive):
             if isinstance(work, Job):
                 outcome = await run(self._resources.database, caller, work, schema, settings.max_rows)
+                if work.streamed is not None and outcome.rows == work.max_rows:
+                    return await open_stream(self._resources.database, caller, work, schema)
                 timer.stage("transaction")
                 response = respond(work, outcome, verbose_errors=settings.verbose_errors)
             else:
@@ -198,11 +210,21 @@ class RestService:
         if isinstance(plan, Description | Inspection):
             timer.stage("plan")
             return request, plan
-        job = make_job(plan, request, settings)
+        job = self._job(plan, request, schema, settings)
         if asked is not None:
             self._shapes.keep(asked.key, job)
         timer.stage("plan")
         return job
+
+    def _job(self, plan: DatabasePlan, request: ApiRequest, schema: Schema, settings: RestSettings) -> Job:
+        """The job for a plan; a read that may be long is cut where streaming begins."""
+        if not may_stream(plan, request, settings):
+            return make_job(plan, request, settings)
+        cut_short = replace(settings, max_rows=settings.stream_rows + 1)
+        first = make_plan(request, schema, cut_short)
+        assert isinstance(plan, RelationRead)
+        assert isinstance(first, RelationRead)
+        return make_job(first, request, cut_short, plan)
 
     async def _describe(
         self, serving: Serving, schema: Schema, caller: Caller, work: tuple[ApiRequest, Description | Inspection]
@@ -281,12 +303,27 @@ def _encoded(response: WireResponse) -> tuple[Header, ...]:
 
 
 async def _send(send: Send, response: Response, extra: tuple[Header, ...] = ()) -> None:
-    headers = response.headers
-    if extra:
-        names = {name for name, _ in headers}
-        headers = (*headers, *(pair for pair in extra if pair[0] not in names))
-    body = response.body
-    if response.status in {204, 205, 304}:
+    headers, body = _with_extra(response.headers, extra), response.body
+    if response.status in BODILESS:
         headers, body = tuple(pair for pair in headers if pair[0] != b"content-length"), b""
     await send({"type": "http.response.start", "status": response.status, "headers": list(headers)})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _send_stream(
+    send: Send, response: Response, portions: AsyncGenerator[bytes], extra: tuple[Header, ...]
+) -> None:
+    """Sends as fast as the client reads. A failure on the way breaks the connection: no part is taken for the whole."""
+    headers = list(_with_extra(response.headers, extra))
+    async with contextlib.aclosing(portions):
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        async for portion in portions:
+            await send({"type": "http.response.body", "body": portion, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _with_extra(headers: tuple[Header, ...], extra: tuple[Header, ...]) -> tuple[Header, ...]:
+    if not extra:
+        return headers
+    names = {name for name, _ in headers}
+    return (*headers, *(pair for pair in extra if pair[0] not in names))

@@ -173,17 +173,20 @@ class Shapes:
             self._jobs.popitem(last=False)
 
     def fill(self, asked: Cut, max_rows: int | None) -> Job | None:
-        """The job of a request whose shape is known; None when it is not."""
+        """The job of a request whose shape is known; None when it is not. `max_rows` is the service's."""
         template = self._jobs.get(asked.key)
         if template is None:
             return None
         self._jobs.move_to_end(asked.key)
         rows = _range(asked)
-        bounds = rows.restrict(max_rows)
-        plan, request, frame, headers, statement, planned, _, _ = template
+        plan, request, frame, headers, statement, planned, _, _, cut_at, streamed = template
+        bounds = rows.restrict(cut_at)
         if planned is not None:
             planned = _filled(planned, asked, bounds)
-        return Job(plan, request, frame, headers, _filled(statement, asked, bounds), planned, rows, asked.canonical)
+        if streamed is not None:
+            streamed = _filled(streamed, asked, rows.restrict(max_rows))
+        statement = _filled(statement, asked, bounds)
+        return Job(plan, request, frame, headers, statement, planned, rows, asked.canonical, cut_at, streamed)
 
 
 def _filled(statement: Statement, asked: Cut, bounds: Range) -> Statement:

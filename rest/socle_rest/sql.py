@@ -48,6 +48,20 @@ def to_statement(plan: DatabasePlan, request: ApiRequest, max_rows: int | None) 
     return write.statement(_explained(plan.negotiated.media_type, text))
 
 
+def streamed_read(plan: RelationRead) -> Statement:
+    """A read as rows of: their number, one element of the body, and what the transaction set.
+
+    PostgreSQL makes all rows before it hands out the first, and keeps what does not fit its memory on its disk: the
+    number is exact, and a row that fails fails the request before it is answered."""
+    write = Writer()
+    element = _stripped("row_to_json(_postgrest_t)", strips=plan.negotiated.handler is Builtin.STRIPPED_ARRAY)
+    return write.statement(
+        f"WITH pgrst_body AS MATERIALIZED (SELECT {element}::text AS element FROM "
+        f"({read_sql(write, plan.read.plan)}) _postgrest_t) SELECT (SELECT count(*) FROM pgrst_body) AS page_total, "
+        f"element, {_RESPONSE_HEADERS} AS response_headers, {_RESPONSE_STATUS} AS response_status FROM pgrst_body"
+    )
+
+
 def planned_count(plan: RelationRead) -> Statement:
     """EXPLAIN of the count query: its estimate is the `planned` count."""
     write = Writer()

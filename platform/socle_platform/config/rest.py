@@ -65,6 +65,8 @@ class RestSettings:
     pre_config: SqlName | None = None
     root_spec: SqlName | None = None
     max_rows: int | None = None
+    stream_rows: int = 10_000
+    """Reads of more rows are streamed instead of being held in memory; 0 switches it off."""
     aggregates_enabled: bool = False
     plan_enabled: bool = False
     prepared_statements: bool = True
@@ -111,6 +113,7 @@ def load_rest(read: Reader) -> RestSettings:
         pre_config=_sql_name(read, "PGRST_DB_PRE_CONFIG"),
         root_spec=_sql_name(read, "PGRST_DB_ROOT_SPEC", "PGRST_ROOT_SPEC"),
         max_rows=_optional_integer(read, "PGRST_DB_MAX_ROWS", "PGRST_MAX_ROWS"),
+        stream_rows=read.integer("SOCLE_REST_STREAM_ROWS", default=10_000, minimum=0),
         aggregates_enabled=read_boolean(read, "PGRST_DB_AGGREGATES_ENABLED", default=False),
         plan_enabled=read_boolean(read, "PGRST_DB_PLAN_ENABLED", default=False),
         prepared_statements=read_boolean(read, "PGRST_DB_PREPARED_STATEMENTS", default=True),
