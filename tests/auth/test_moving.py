@@ -54,7 +54,9 @@ async def test_users_sessions_and_passwords_come_along(site: AuthSite, server: T
                     )
                 ]
                 rows = await source.fetch(f"select {', '.join(columns)} from auth.{table}")
-                await target.copy_records_to_table(table, schema_name="auth", columns=columns, records=rows)
+                await target.copy_records_to_table(
+                    table, schema_name="auth", columns=columns, records=[tuple(row.values()) for row in rows]
+                )
             await target.execute(
                 "select setval(pg_get_serial_sequence('auth.refresh_tokens', 'id'), max(id)) from auth.refresh_tokens"
             )

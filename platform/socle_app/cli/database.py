@@ -46,7 +46,7 @@ def push(
     """Apply the project's pending migrations."""
     from socle_platform.migrate.history import push as push_migrations
 
-    place, target = _target(project, state, db_url)
+    place, target = find_target(project, state, db_url)
     found = place.project
     report = asyncio.run(
         push_migrations(
@@ -73,7 +73,7 @@ def apply(db_url: DatabaseOption = None, project: ProjectOption = None, state: S
     """Drop and make again the policies and grants that the project's files declare."""
     from socle_platform.migrate.policies import apply_policies
 
-    place, target = _target(project, state, db_url)
+    place, target = find_target(project, state, db_url)
     files = place.project.policies()
     if not files:
         print_warning("This project declares no policies: put them into supabase/policies/<table>.sql")
@@ -98,14 +98,14 @@ def bootstrap(
     if print_sql:
         typer.echo(render_sql(owner, database))
         return
-    _, target = _target(project, state, db_url)
+    _, target = find_target(project, state, db_url)
     report = asyncio.run(ensure_platform(target, progress=lambda text: err.print(text, markup=False)))
     for warning in report.warnings:
         print_warning(warning)
     print_step(f"{len(report.applied)} platform migrations applied; {report.operator} owns the project's objects.")
 
 
-def _target(project: Path | None, state: Path | None, db_url: str | None) -> tuple[Place, str]:
+def find_target(project: Path | None, state: Path | None, db_url: str | None) -> tuple[Place, str]:
     """The project, and the database to work on: named, running here, or the environment's."""
     import os
 
