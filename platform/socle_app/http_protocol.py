@@ -41,12 +41,13 @@ class _Sender:
         self._start: Message | None = None
 
     async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start" and not self._cycle.response_started:
+            # A second one is uvicorn's 500 for an application that failed in between.
+            self._start = message
+            return
         start: Any = self._start
         if start is None:
-            if message["type"] == "http.response.start" and not self._cycle.response_started:
-                self._start = message
-            else:
-                await self._send(message)
+            await self._send(message)
             return
         self._start = None
         if not self._is_plain(message) or (head := self._head(start, len(message.get("body", b"")))) is None:

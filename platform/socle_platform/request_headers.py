@@ -105,3 +105,8 @@ def headers_of(scope: MutableMapping[str, Any]) -> RequestHeaders:
                 _kept[pairs] = found
         scope["socle.headers"] = found
     return found
+
+
+def kept_headers() -> int:
+    """How many different sets of headers are remembered."""
+    return len(_kept)

@@ -30,6 +30,7 @@ from socle_platform.http import (
 )
 from socle_platform.identity import Identity
 from socle_platform.keys import Keyring, TokenError, secret_key
+from socle_platform.request_headers import headers_of, kept_headers
 
 SECRET = "a-secret-of-at-least-32-characters-long"
 KEYRING = Keyring((secret_key(SECRET),), opaque_keys={"sb_publishable_a": "anon", "sb_secret_b": "service_role"})
@@ -238,3 +239,23 @@ async def test_requests_do_not_share_their_ids() -> None:
     app = gateway()
     answers = await asyncio.gather(*(ask(app, scope_of("GET", "/rest/v1/t", KEY)) for _ in range(20)))
     assert len({answer.headers["x-request-id"] for answer in answers}) == 20
+
+
+def test_headers_are_read_once_for_all_requests_that_send_the_same_and_not_kept_without_bound() -> None:
+    first = scope_of("GET", "/rest/v1/t", {"apikey": "k", "authorization": "Bearer t", "cookie": "a=1"})
+    again = {**first, "headers": list(first["headers"])}
+    assert headers_of(first) is headers_of(again)
+    assert credentials_of(again) == ("k", "t")
+    assert json.loads(facts_of(again).cookies_json) == {"a": "1"}
+    for number in range(3000):
+        headers_of(scope_of("GET", "/", {"x-trace": str(number)}))
+    assert kept_headers() <= 1024
+    long = scope_of("GET", "/", {"x-long": "x" * 5000})
+    assert headers_of(long) is headers_of(long)
+    assert headers_of(long) is not headers_of({**long, "socle.headers": None})
+
+
+def test_a_proxy_on_this_machine_is_trusted_with_the_address_of_its_client() -> None:
+    near = {**scope_of("GET", "/", {"x-forwarded-for": "203.0.113.9"}), "client": ("127.0.0.1", 1)}
+    assert client_ip(near) == "203.0.113.9"
+    assert client_ip({**near, "client": ("192.0.2.1", 1)}) == "192.0.2.1"
