@@ -47,7 +47,7 @@ _IDENTITIES = (
     "as factors"
 )
 _PROOFS = "(select jsonb_agg(to_jsonb(c)) from auth.mfa_amr_claims c where c.session_id = s.id)"
-_PAYLOAD = '{"action":"token_refreshed","log_type":"token","actor_id":"","actor_username":"","actor_via_sso":false}'
+_PAYLOAD = '{"action":"token_refreshed","log_type":"token","actor_id":"","actor_username":"","actor_via_sso": false}'
 _ONE = "(select user_id from bench_chains where n = :client_id)"
 _SESSION = "(select session_id from bench_chains where n = :client_id)"
 _OLD = "(:run::text || 'c' || :client_id::text || 'n' || :step::text)"

@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         if self.buffer[9:10] != b"2":
             run.failures += 1
             run.first_failure = run.first_failure or self.buffer[:500].decode("latin-1")
-        if now >= run.counted_from:
+        if run.counted_from <= now < run.until:
             run.latencies.append(now - self.sent_at)
         if run.follow is not None:
             self.follow(run.follow)

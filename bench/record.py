@@ -47,7 +47,7 @@ class Series:
 
     name: str
     unit: str
-    values: Sequence[float]
+    values: list[float]
 
     @property
     def median(self) -> float:

@@ -1,17 +1,15 @@
 """Measures `socle start`: seconds to the first 200 of /rest/v1/, memory when idle, size of an installation.
 
-    .venv/bin/python bench/start.py [--rounds 5]
+    .venv/bin/python bench/start.py [--rounds 5] [--memory-rounds 5] [--write] [--check]
 
-Prints one JSON line per figure with its median, and the rows it came from.
+A memory round waits 30 s. Printed and recorded: each figure's median, lowest and highest, and the limits to reach.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,10 +18,11 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+from page import finish
+from record import Goal, Series, arguments, progress
+from testbed import FIRST_PORT, ROOT
 
-ROOT = Path(__file__).parents[1]
-PORT, DATABASE_PORT = 56321, 56322
-PORTS = ("--port", str(PORT), "--db-port", str(DATABASE_PORT))
+PORTS = ("--port", str(FIRST_PORT), "--db-port", str(FIRST_PORT + 1))
 IDLE_SECONDS = 30
 
 
@@ -36,7 +35,7 @@ def start(state: Path) -> tuple[subprocess.Popen[bytes], float, dict[str, str]]:
         stderr=subprocess.DEVNULL,
         cwd=state.parent,
     )
-    request = urllib.request.Request(f"http://127.0.0.1:{PORT}/rest/v1/")
+    request = urllib.request.Request(f"http://127.0.0.1:{FIRST_PORT}/rest/v1/")
     while True:
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
@@ -69,38 +68,40 @@ def memory(child: subprocess.Popen[bytes], values: dict[str, str]) -> tuple[floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    rows: dict[str, list[float]] = {
-        "first start, s": [],
-        "next start, s": [],
-        "Python RSS, MB": [],
-        "PostgreSQL PSS, MB": [],
-    }
-    for number in range(rounds):
+    parser = arguments(__doc__, rounds=5, seconds=0.0)
+    parser.add_argument("--memory-rounds", type=int, default=5, help="of them, with memory at the end")
+    given = parser.parse_args()
+    first, again = Series("first start", "s", []), Series("next start", "s", [])
+    python, postgres = Series("Python, RSS", "MB", []), Series("PostgreSQL, PSS", "MB", [])
+    for number in range(given.rounds):
+        progress(f"start: round {number + 1} of {given.rounds}")
         folder = Path(tempfile.mkdtemp(prefix="socle-bench-"))
         folder.chmod(0o755)
         try:
             child, seconds, _ = start(folder / ".socle")
-            rows["first start, s"].append(seconds)
+            first.values.append(seconds)
             stop(child)
             child, seconds, values = start(folder / ".socle")
-            rows["next start, s"].append(seconds)
-            if number == 0 or rounds > 1:
-                python, postgres = memory(child, values)
-                rows["Python RSS, MB"].append(python)
-                rows["PostgreSQL PSS, MB"].append(postgres)
-            stop(child)
+            again.values.append(seconds)
+            try:
+                if number < given.memory_rounds:
+                    ours, theirs = memory(child, values)
+                    python.values.append(ours)
+                    postgres.values.append(theirs)
+            finally:
+                stop(child)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    for name, figures in rows.items():
-        line = {"figure": name, "median": round(statistics.median(figures), 2), "rows": [round(f, 2) for f in figures]}
-        print(json.dumps(line), flush=True)
-    size = subprocess.run(
-        ["du", "-sm", str(ROOT / ".venv")], capture_output=True, text=True, check=True
-    ).stdout.split()[0]
-    print(json.dumps({"figure": ".venv, MB (with the test tools if they are in)", "median": int(size)}))
+    goals = [
+        Goal("first 200 on an empty state folder", "≤", 2.5, round(first.median, 2), "s"),
+        Goal("first 200 on an existing state folder", "≤", 1.0, round(again.median, 2), "s"),
+    ]
+    series = [first, again]
+    if python.values:
+        goals.append(Goal("Python when idle, RSS", "≤", 90, round(python.median, 1), "MB"))
+        goals.append(Goal("PostgreSQL when idle, PSS", "≤", 60, round(postgres.median, 1), "MB"))
+        series += [python, postgres]
+    finish(given, ROOT, "start", series, goals, () if python.values else ["memory (no --memory-rounds)"])
 
 
 if __name__ == "__main__":

@@ -49,9 +49,7 @@ def test(
     """Run the tests, the linters and the type checkers of this checkout (arguments go to pytest)."""
     _need_checkout()
     arguments = context.args or []
-    workers = (
-        [] if any(argument.startswith("-n") for argument in arguments) else ["-n", str((os.cpu_count() or 2) + 1)]
-    )
+    workers = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", str((os.cpu_count() or 2) + 1)]
     if not fast and not arguments and not run_checks():
         raise typer.Exit(1)
     code = subprocess.run([_tool("pytest"), "-q", "--dist", "worksteal", *workers, *arguments], cwd=ROOT).returncode
@@ -96,9 +94,12 @@ def _tool(name: str) -> str:
 
 def bench(
     context: typer.Context,
-    what: Annotated[str, typer.Argument(help="What to measure: rest, start (a program in bench/).")],
+    what: Annotated[str, typer.Argument(help="What to measure: start, rest, auth, storage, or all of them.")],
 ) -> None:
-    """Measure this checkout (further arguments go to the benchmark)."""
+    """Measure this checkout. --write records the figures and draws docs/benchmarks.md; --check fails where one fell.
+
+    Further arguments go to the benchmark.
+    """
     _need_checkout()
     program = ROOT / "bench" / f"{what}.py"
     if not what.isidentifier() or not program.is_file():
