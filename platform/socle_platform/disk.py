@@ -88,6 +88,10 @@ class DiskBlobs:
         except OSError as error:
             raise translate(error) from error
 
+    def begin_in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Begins blocking work in this store's threads; what the system says comes as it is."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, work)
+
     def _prepare(self) -> None:
         try:
             for number in range(256):
@@ -333,8 +337,12 @@ class DiskBlobs:
 
     def temporary(self) -> tuple[Path, IO[bytes]]:
         """A new file that `tidy` will remove unless it is renamed."""
-        path = self._tmp / uuid.uuid4().hex
+        path = Path(self.temporary_name())
         return path, path.open("xb", buffering=0)
+
+    def temporary_name(self) -> str:
+        """A path for such a file."""
+        return f"{self._tmp}/{os.urandom(16).hex()}"
 
     @contextlib.contextmanager
     def _placing(self, path: Path) -> Generator[IO[bytes], None, None]:
@@ -389,7 +397,7 @@ class _Writing:
         self._batch: list[bytes] = []
         self._batched = 0
         self._size = 0
-        self._work: asyncio.Task[Any] | None = None
+        self._work: asyncio.Future[Any] | None = None
         self._temporary: Path | None = None
         self._file: IO[bytes] | None = None
 
@@ -415,14 +423,23 @@ class _Writing:
     async def _commit(self, path_of: Callable[[], Path]) -> datetime:
         await self._settle()
         chunks = self._take()
-        finishing = asyncio.create_task(self._store.in_thread(lambda: self._finish(chunks, path_of)))
-        self._work = finishing
-        return await asyncio.shield(finishing)
+        if self._temporary is None and self._size <= _SMALL:
+            self._digest.update(chunks)
+            place = partial(_put_whole, self._store.temporary_name(), b"".join(chunks), path_of)
+            self._work = self._store.begin_in_thread(place)
+        else:
+            self._work = self._store.begin_in_thread(lambda: self._finish(chunks, path_of))
+        try:
+            await asyncio.shield(self._work)
+        except OSError as error:
+            raise translate(error) from error
+        return datetime.now(UTC)
 
     async def abandon(self) -> None:
         """Waits for what a thread is still doing, then forgets the file unless it was committed."""
         if self._work is not None:
-            await asyncio.wait([self._work])
+            if not self._work.done():
+                await asyncio.wait([self._work])
             self._work.exception()
         if self._file is not None:
             await asyncio.shield(self._store.in_thread(self._discard))
@@ -451,25 +468,43 @@ class _Writing:
             self._temporary, self._file = self._store.temporary()
         _write_all(self._file, chunks)
 
-    def _finish(self, chunks: list[bytes], path_of: Callable[[], Path]) -> datetime:
+    def _finish(self, chunks: list[bytes], path_of: Callable[[], Path]) -> None:
         self._append(chunks)
         self._digest.update(chunks)
         assert self._file is not None
         assert self._temporary is not None
-        modified = os.fstat(self._file.fileno()).st_mtime
         path = path_of()
         self._temporary = self._temporary.rename(path)
         _sync(self._file)
         _sync_folder(path.parent)
         self._file.close()
         self._file = None
-        return _moment(modified)
 
     def _discard(self) -> None:
         if self._file is not None and self._temporary is not None:
             self._file.close()
             self._file = None
             self._temporary.unlink(missing_ok=True)
+
+
+def _put_whole(temporary: str, body: bytes, path_of: Callable[[], Path]) -> None:
+    """All of a small blob in as few steps as there can be: each costs its thread a turn."""
+    path = str(path_of())
+    place = temporary
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        rest = body
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.rename(temporary, path)  # noqa: PTH104 (a Path would cost more than the call)
+        place = path
+        os.fsync(descriptor)
+        _sync_folder(os.path.dirname(path))  # noqa: PTH120 (as above)
+    except BaseException:
+        os.unlink(place)  # noqa: PTH108 (as above)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def translate(error: OSError) -> BlobStoreError:
@@ -512,7 +547,7 @@ def _sync(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path | str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -180,6 +180,11 @@ def invalid_request(message: str = "Invalid Request", *, legacy: str = "", statu
     return StorageError(Code.INVALID_REQUEST, status, message, legacy=legacy)
 
 
+def related_missing() -> StorageError:
+    """A row that this one would refer to is not there."""
+    return invalid_request("The related resource does not exist", status=404)
+
+
 def invalid_input(message: str) -> StorageError:
     """What a request's body, query or headers lack, in the words of JSON schema validation."""
     return invalid_request(message, legacy="Error")
@@ -329,7 +334,7 @@ def translate_database_error(error: DatabaseError) -> StorageError:
 
 def _translate_reference(error: DatabaseError) -> StorageError:
     if "is still referenced from table" not in (error.detail or ""):
-        return invalid_request("The related resource does not exist", status=404)
+        return related_missing()
     if error.constraint in _MULTIPART_KEYS:
         text = "The bucket could not be updated because it is referenced by a pending multipart upload."
     else:

@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from socle_platform.blobs import BlobNotFound, BlobStoreError
 from socle_platform.db import DatabaseError
-from socle_storage.errors import StorageError, invalid_mime_type, no_such_bucket, too_large
+from socle_storage.errors import (
+    StorageError,
+    invalid_mime_type,
+    no_such_bucket,
+    related_missing,
+    too_large,
+    translate,
+)
 from socle_storage.names import is_placeholder, verify_bucket, verify_key
 from socle_storage.store import Draft
 
@@ -119,11 +126,11 @@ async def probe(storage: Storage, caller: Caller, upload: Upload) -> None:
     """May this caller store this here? Raises AccessDenied, KeyAlreadyExists or NoSuchBucket. Nothing is kept."""
     try:
         await storage.store.probe(caller, upload.draft(), upsert=upload.upsert)
-    except DatabaseError as error:
-        if error.constraint == "objects_bucketId_fkey":
-            storage.known.forget(upload.bucket)
-            raise no_such_bucket() from error
-        raise
+    except (DatabaseError, StorageError) as error:
+        if translate(error).message != related_missing().message or storage.known.get(upload.bucket) is None:
+            raise
+        storage.known.forget(upload.bucket)
+        raise no_such_bucket() from error
 
 
 async def receive(

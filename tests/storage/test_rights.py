@@ -298,6 +298,33 @@ async def test_the_probe_leaves_nothing(lab: Lab) -> None:
     assert await lab.admin.fetchval("select count(*) from storage_internal.blob_gc") == 0
 
 
+async def test_a_trigger_of_the_project_is_asked_before_a_byte_is_stored(lab: Lab) -> None:
+    """Even for the service role, which passes every policy."""
+    await lab.admin.execute(
+        """
+        create function public.no_upper() returns trigger language plpgsql as $$
+        begin
+          if new.name <> lower(new.name) then raise sqlstate '42501' using message = 'lower case, please'; end if;
+          return new;
+        end $$
+        """
+    )
+    await lab.admin.execute(
+        "create trigger no_upper before insert on storage.objects for each row execute function public.no_upper()"
+    )
+    bucket = await lab.bucket()
+    answer = await lab.put(bucket, "UPPER", who=lab.service)
+    assert (refusal(answer), answer.json()["message"]) == (DENIED, "lower case, please")
+    assert await lab.stored() == set()
+    assert await lab.admin.fetchval("select count(*) from storage_internal.blob_gc") == 0
+    assert (await lab.put(bucket, "lower", who=lab.service)).status_code == 200
+
+
+async def test_the_service_role_signs_no_upload_into_nowhere(lab: Lab) -> None:
+    answer = await lab.http.post("/object/upload/sign/nowhere/a", json={}, headers=lab.service)
+    assert refusal(answer) == (400, "404", "InvalidRequest")
+
+
 async def test_bucket_policies(lab: Lab) -> None:
     await lab.bucket("theirs")
     for method, path, content in (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from socle_platform.db import DatabaseError, Rollback
-from socle_storage.errors import Code, already_exists, no_such_key
+from socle_storage.errors import Code, already_exists, no_such_key, related_missing
 from socle_storage.names import uuid_or_none
 from socle_storage.rows import ObjectRow
 from socle_storage.store.shapes import object_json
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from socle_storage.context import Caller
 
 _FIND_OBJECT = f"select {object_json()} from storage.objects o where o.name = $2 and o.bucket_id = $1"
+_PLACE = """
+select exists (select from storage.objects o where o.name = $2 and o.bucket_id = b.id)
+  from storage.buckets b where b.id = $1"""
 _FIND_BOTH = f"""
 select b.public, case when o.id is null then null else {object_json()} end
   from storage.buckets b left join storage.objects o on o.bucket_id = b.id and o.name = $2
@@ -40,6 +44,14 @@ _UPSERT = _INSERT + _ON_CONFLICT.format(
     user_metadata="excluded.user_metadata", returning=f"{object_json()}, o.xmax = 0"
 )
 _CREATE = f"{_INSERT} on conflict do nothing returning {object_json()}, true"
+_FOREIGN_TRIGGERS = """
+select exists (
+  select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+   where t.tgrelid = 'storage.objects'::regclass and not t.tgisinternal
+     and p.pronamespace not in ('storage'::regnamespace, 'storage_internal'::regnamespace))"""
+_SERVICE_ROLE = "service_role"
+_TRIGGERS_KNOWN_FOR = 10.0
+"""Seconds."""
 _NAMES = "select o.name from storage.objects o where o.bucket_id = $1 and o.name = any($2::text[])"
 _DELETE = "delete from storage.objects o where o.bucket_id = $1 and o.name = $2 returning o.id"
 _DELETE_MANY = (
@@ -69,6 +81,11 @@ class Draft:
     metadata: Mapping[str, Any] | None
     user_metadata: Mapping[str, Any] | None
     version: str = "1"
+
+    @property
+    def place(self) -> list[bytes | None]:
+        """Bucket and name, in PostgreSQL's text form."""
+        return [self.bucket.encode(), self.name.encode()]
 
     def parameters(self) -> list[bytes | None]:
         """$1 … $7 of the statements that write it, in PostgreSQL's text form."""
@@ -103,6 +120,9 @@ class Move:
 class Objects(Statements):
     """Finding, writing, moving and deleting rows of objects."""
 
+    _foreign_triggers = True
+    _triggers_until = 0.0
+
     async def find_object(self, caller: Caller, bucket: str, name: str) -> ObjectRow | None:
         """The object, if the caller may see it."""
         result = await self.run(caller, _FIND_OBJECT, [bucket.encode(), name.encode()], read_only=True)
@@ -120,8 +140,16 @@ class Objects(Statements):
     async def probe(self, caller: Caller, draft: Draft, *, upsert: bool) -> None:
         """Writes the row as the caller and rolls it back: may the caller store this? (contract §5)
 
-        Raises AccessDenied, or KeyAlreadyExists without `upsert`.
+        Raises AccessDenied, or KeyAlreadyExists without `upsert`. The service role passes every policy: of it only
+        that is asked which the final write would find too late: is there such a bucket, and is the name taken?
         """
+        if caller.identity.role == _SERVICE_ROLE and not await self._has_foreign_triggers():
+            rows = (await self.run(caller, _PLACE, draft.place, read_only=True)).rows
+            if not rows:
+                raise related_missing()
+            if rows[0][0] == b"t" and not upsert:
+                raise already_exists(Code.KEY_ALREADY_EXISTS)
+            return
         try:
             await self.run(caller, _UPSERT_PROBE if upsert else _INSERT, draft.parameters(), rollback=True)
         except DatabaseError as error:
@@ -135,11 +163,25 @@ class Objects(Statements):
         Without `upsert` a row that appeared since the probe is kept, and KeyAlreadyExists raised: nobody's
         acknowledged upload is replaced by a race.
         """
-        result = await self.run(caller.as_service(), _UPSERT if upsert else _CREATE, draft.parameters())
+        reset = await self._has_foreign_triggers()
+        sql = _UPSERT if upsert else _CREATE
+        result = await self.run(caller.as_service(), sql, draft.parameters(), reset=reset)
         if not result.rows:
             raise already_exists(Code.KEY_ALREADY_EXISTS)
         row, is_new = result.rows[0]
         return ObjectRow.of(json.loads(row or b"")), is_new == b"t"
+
+    async def _has_foreign_triggers(self) -> bool:
+        """Whether the project has triggers of its own on storage.objects; the answer may be some seconds old.
+
+        The service's role passes every policy, so only a trigger could run the project's code in a final write.
+        """
+        now = time.monotonic()
+        if now >= self._triggers_until:
+            async with self.database.as_service("storage") as connection:
+                self._foreign_triggers = bool(await connection.fetchval(_FOREIGN_TRIGGERS))
+            self._triggers_until = now + _TRIGGERS_KNOWN_FOR
+        return self._foreign_triggers
 
     async def require_object(self, caller: Caller, bucket: str, name: str) -> ObjectRow:
         """Like find_object. Raises NoSuchKey."""

@@ -56,15 +56,19 @@ class Statements:
         *,
         read_only: bool = False,
         rollback: bool = False,
+        reset: bool | None = None,
     ) -> Result:
-        """One statement as the caller, in one round trip. What is rolled back leaves nothing in the session either."""
+        """One statement as the caller, in one round trip. What is rolled back leaves nothing in the session either.
+
+        `reset` False: no code of the project's ran in it, so the session needs no cleaning.
+        """
         return await self.database.run_as(
             caller.identity,
             caller.facts,
             Prepared(text, args),
             read_only=read_only,
             rollback=rollback,
-            reset=False if rollback else None,
+            reset=False if rollback else reset,
             search_path=self._search_path,
             settings=self._settings(caller) if read_only else self._settings(caller, lock_timeout=LOCK_TIMEOUT),
         )
