@@ -491,6 +491,26 @@ async def test_the_address_that_was_signed_may_be_another(lab: Lab) -> None:
     assert (await lab.http.get(path, headers=other)).status_code == 403
 
 
+async def test_a_presigned_address_is_for_that_object_and_nothing_else(lab: Lab, s3: S3) -> None:
+    """The key was chosen by a stranger; the signer meant a bucket for strangers."""
+    bucket, secret = await lab.bucket(), await lab.bucket("secret")
+    await lab.put(secret, "plan", b"the plan")
+    url = await s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "s3/secret/plan"}, 60)
+    query = url.partition("?")[2]
+    for prefix in (f"/s3/{bucket}", f"/%733/{bucket}", f"/s3/{bucket}/"):
+        answer = await lab.http.get(f"/s3/secret/plan?{query}", headers={"x-forwarded-prefix": prefix})
+        assert answer.status_code == 403, prefix
+    put = await s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "mine"}, 60)
+    for header, value in (
+        ("x-amz-copy-source", "secret/plan"),
+        ("x-amz-metadata-directive", "REPLACE"),
+        ("x-amz-meta-owner", "somebody"),
+    ):
+        answer = await lab.http.put(put, content=b"", headers={header: value})
+        assert (answer.status_code, b"not signed" in answer.content) == (403, True)
+    assert await lab.row(bucket, "mine") is None
+
+
 async def test_bodies_that_are_not_what_was_signed(lab: Lab) -> None:
     bucket = await lab.bucket()
     url = f"{lab.url}/s3/{bucket}/a"

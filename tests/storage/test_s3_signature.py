@@ -7,7 +7,7 @@ import base64
 import contextlib
 import hashlib
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -19,12 +19,15 @@ from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from socle_platform.identity import Identity
 from socle_storage.errors import StorageError
 from socle_storage.s3api.chunked import Chain, ChunkedBody
+from socle_storage.s3api.credentials import Signer
 from socle_storage.s3api.documents import parse_document, render_document
 from socle_storage.s3api.forms import parse_policy
 from socle_storage.s3api.listing import common_prefix, parse_token, render_token
 from socle_storage.s3api.multipart import parse_parts
+from socle_storage.s3api.payload import open_payload
 from socle_storage.s3api.signature import (
     EMPTY_HASH,
     Asked,
@@ -41,6 +44,7 @@ from socle_storage.s3api.signature import (
     verify,
     verify_time,
 )
+from socle_storage.wire import Exchange
 
 EXAMPLE = Scope("AKIAIOSFODNN7EXAMPLE", "20130524", "us-east-1", "s3")
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -239,6 +243,20 @@ def test_noise_is_no_body_in_chunks(noise: bytes) -> None:
     except StorageError:
         return
     assert len(decoded) < len(noise)
+
+
+@pytest.mark.parametrize("kind", ["STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "", "0" * 63, "A" * 64])
+def test_bodies_of_an_unknown_kind_are_refused(kind: str) -> None:
+    async def nothing() -> MutableMapping[str, Any]:
+        return {}
+
+    async def nowhere(_message: object) -> None:
+        pass
+
+    exchange = Exchange({"method": "PUT", "path": "/", "headers": [(b"content-length", b"1")]}, nothing, nowhere)
+    signer = Signer(Identity.service(), Claim(EXAMPLE, ("host",), "", DATE), b"", kind)
+    with pytest.raises(StorageError, match="x-amz-content-sha256"):
+        open_payload(exchange, signer)
 
 
 # --- the rest of what is read

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from socle_platform.events import Noted
 from socle_platform.identity import Identity
 from socle_platform.keys import TokenError
 from socle_storage.addresses import Approach
 from socle_storage.errors import access_denied, jwt_text
-from socle_storage.s3api.errors import missing_signature, signature_mismatch, unknown_access_key
+from socle_storage.s3api.errors import missing_signature, signature_mismatch, unknown_access_key, unsigned_header
 from socle_storage.s3api.signature import (
     ALGORITHM,
     EMPTY_HASH,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from socle_storage.wire import Exchange
 
 _SERVICE = "s3"
+_MUST_BE_SIGNED = ("x-amz-copy-source", "x-amz-metadata-directive", "x-amz-acl", "x-amz-meta-")
+"""Headers that change what a request does: the holder of a presigned URL may not add them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ def authenticate(storage: Storage, exchange: Exchange) -> Signer:
     else:
         raise missing_signature()
     verify_time(claim, storage.clock.now())
+    verify_headers(claim, headers)
     identity, key = trust(storage, claim)
     payload_hash = _payload_hash(claim, exchange)
     asked = Asked(
@@ -95,6 +99,13 @@ def authenticate(storage: Storage, exchange: Exchange) -> Signer:
         storage.observe(Noted("storage", "debug", f"{text}{verdict.canonical}{tried}"))
         raise signature_mismatch(session=claim.session_token is not None)
     return Signer(identity, claim, key, payload_hash)
+
+
+def verify_headers(claim: Claim, headers: Mapping[str, str]) -> None:
+    """Raises AccessDenied for a header that has to be signed and is not."""
+    for name in headers:
+        if name.startswith(_MUST_BE_SIGNED) and name not in claim.signed_headers:
+            raise unsigned_header(name)
 
 
 def trust(storage: Storage, claim: Claim) -> tuple[Identity, bytes]:
@@ -139,12 +150,19 @@ def _payload_hash(claim: Claim, exchange: Exchange) -> str:
 
 
 def _paths(settings: StorageSettings, exchange: Exchange) -> tuple[str, ...]:
-    """As it came, then below each prefix that the client may have seen."""
+    """As it came, then below each prefix that the client may have seen.
+
+    A prefix that anybody may claim must not reach into the protocol's own path: `/s3/<bucket>` before
+    `/s3/<other>/x` is what was signed for the key `s3/<other>/x`.
+    """
     approach = Approach.of(exchange)
+    claimed = approach.forwarded_prefix
+    if not settings.allow_forwarded_prefix and _SERVICE in unquote(claimed).split("/"):
+        claimed = ""
     prefixes = (
         settings.s3_protocol.prefix or approach.root,
         approach.root,
-        approach.forwarded_prefix,
+        claimed,
         urlsplit(settings.public_url).path,
         "",
     )

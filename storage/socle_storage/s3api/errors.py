@@ -27,6 +27,11 @@ def signature_mismatch(*, session: bool = False) -> StorageError:
     return StorageError(Code.SIGNATURE_DOES_NOT_MATCH, 403, text)
 
 
+def unsigned_header(name: str) -> StorageError:
+    text = f"There were headers present in the request which were not signed: {name}"
+    return StorageError(Code.ACCESS_DENIED, 403, text)
+
+
 def expired_request() -> StorageError:
     return StorageError(Code.ACCESS_DENIED, 403, "Request has expired")
 

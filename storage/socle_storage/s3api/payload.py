@@ -5,13 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from socle_storage.s3api.chunked import KINDS, SIGNED_TRAILER, UNSIGNED_TRAILER, Chain, ChunkedBody
-from socle_storage.s3api.errors import bad_digest, hash_mismatch, incomplete_body, invalid_digest, missing_length
+from socle_storage.s3api.errors import (
+    bad_digest,
+    hash_mismatch,
+    incomplete_body,
+    invalid_argument,
+    invalid_digest,
+    missing_length,
+)
 from socle_storage.s3api.signature import UNSIGNED
 
 if TYPE_CHECKING:
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
     from socle_storage.wire import Exchange
 
 _CHECKSUMS = "x-amz-checksum-"
-_HEX_LENGTH = 64
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Digester(Protocol):
@@ -118,7 +126,11 @@ def open_payload(exchange: Exchange, signer: Signer) -> Payload:
             wanted.add(name.strip().removeprefix(_CHECKSUMS))
     else:
         size = _whole(exchange.header("content-length"))
-    content_hash = kind if kind not in KINDS and kind != UNSIGNED and len(kind) == _HEX_LENGTH else None
+        if kind != UNSIGNED and not _HASH.fullmatch(kind):
+            raise invalid_argument(
+                "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, a known STREAMING kind, or a SHA-256"
+            )
+    content_hash = kind if _HASH.fullmatch(kind) else None
     digesters = {name: _ALGORITHMS[name]() for name in wanted if name in _ALGORITHMS}
     if content_hash is not None:
         digesters["content"] = hashlib.sha256()
