@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from socle_app.http_protocol import HttpProtocol
-
 if TYPE_CHECKING:
     import socket
 
@@ -27,7 +25,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="none",
-                http=HttpProtocol,
+                http="httptools",
                 interface="asgi3",
                 proxy_headers=False,
                 ws="none",
