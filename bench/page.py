@@ -58,9 +58,9 @@ def render_page(found: Mapping[str, Mapping[str, Any] | None], notes: Mapping[st
 
 def _render_result(name: str, result: Mapping[str, Any], notes: Mapping[str, str]) -> list[str]:
     each = f" of {result['seconds']:g} s" if result["seconds"] else ""
+    times = f"{result['rounds']} round{'s' if result['rounds'] > 1 else ''}"
     lines = [
-        f"{result['date']}, {result['machine']}, load {result['load']} before; {result['rounds']} rounds{each}; "
-        f"`bench/{name}.py`.",
+        f"{result['date']}, {result['machine']}, load {result['load']} before; {times}{each}; `bench/{name}.py`.",
     ]
     if "about" in notes:
         lines += ["", notes["about"].strip()]
