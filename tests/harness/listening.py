@@ -20,6 +20,7 @@ async def listening(app: ASGIApp) -> AsyncGenerator[str, None]:
         port=0,
         log_level="critical",
         lifespan="off",
+        proxy_headers=False,
         interface="asgi3",  # it cannot tell by itself where __call__ merely returns an awaitable
     )
     config.load()
