@@ -133,14 +133,11 @@ def facts_of(scope: Scope) -> RequestFacts:
 
 
 def client_ip(scope: Scope, trusted_proxies: Sequence[IPNetwork] = ()) -> str:
-    """The caller's address: the socket's, or behind trusted proxies the nearest untrusted one of `X-Forwarded-For`.
-
-    A proxy on this machine (127.0.0.1) is always trusted.
-    """
+    """The caller's address: the socket's, or behind trusted proxies the nearest untrusted one of `X-Forwarded-For`."""
     client = scope.get("client")
     address = str(client[0]) if client else "127.0.0.1"
     forwarded = header(scope, b"x-forwarded-for")
-    if not forwarded or not (address == "127.0.0.1" or _is_trusted(address, trusted_proxies)):
+    if not forwarded or not _is_trusted(address, trusted_proxies):
         return address
     for hop in reversed([part.strip() for part in forwarded.split(",")]):
         try:
@@ -148,7 +145,7 @@ def client_ip(scope: Scope, trusted_proxies: Sequence[IPNetwork] = ()) -> str:
         except ValueError:
             break
         address = hop
-        if not (hop == "127.0.0.1" or _is_trusted(hop, trusted_proxies)):
+        if not _is_trusted(hop, trusted_proxies):
             break
     return address
 
