@@ -17,7 +17,7 @@ PROGRAMS = {
     "start": ["--rounds=5", "--memory-rounds=1"],
     "rest": ["--rounds=3", "--seconds=1", "--connections=16"],
     "auth": ["--rounds=3", "--seconds=2"],
-    "storage": ["--rounds=3", "--seconds=1.5"],
+    "storage": ["--rounds=3", "--seconds=1"],
 }
 QUICK = {
     "start": ["--rounds=1", "--memory-rounds=0"],

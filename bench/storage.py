@@ -85,7 +85,9 @@ def main() -> None:
             measure_listing(site, given.objects, given.seconds, note)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    left = [] if peer else ["nginx (not on PATH, and NGINX names none), so the download of large objects has no limit"]
+    left = (
+        [] if peer else ["nginx (none on PATH nor named by NGINX, or it does not start), the limit of large downloads"]
+    )
     finish(given, ROOT, "storage", list(series.values()), goals(series, given.objects), left)
 
 
@@ -189,13 +191,13 @@ def nginx(folder: Path) -> Iterator[int | None]:
         f"fastcgi_temp_path {home}; uwsgi_temp_path {home}; scgi_temp_path {home}; "
         f"server {{ listen 127.0.0.1:{port}; root {folder}; }} }}"
     )
-    child = subprocess.Popen([program, "-p", str(home), "-c", str(home / "nginx.conf")], stderr=subprocess.PIPE)
+    child = subprocess.Popen([program, "-p", str(home), "-c", str(home / "nginx.conf")], stderr=subprocess.DEVNULL)
     try:
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             time.sleep(0.05)
-        yield port
+        yield port if child.poll() is None else None
     finally:
         child.terminate()
         child.wait(20)
