@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from socle_platform.http import ASGIApp
 
 GRACE_SECONDS = 10
+_WRITE_BUFFER = 16 * 1024
+"""Bytes that may wait in memory for one client before its answer is held up: a thousand slow ones count."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol with a smaller buffer for each client."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # (as uvicorn's own)
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER)
 
 
 class HttpServer(uvicorn.Server):
@@ -25,7 +36,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="none",
-                http="httptools",
+                http=_Protocol,
                 interface="asgi3",
                 proxy_headers=False,
                 ws="none",

@@ -48,7 +48,8 @@ _BATCH = 1024 * _KIB
 """Bytes collected before a write; as many again may be on their way to the disk."""
 _WHOLE = 64 * _KIB
 """Reads up to this size take one trip to a thread."""
-_READ_MIN, _READ_MAX, _READ_BUDGET = 32 * _KIB, 1024 * _KIB, 32 * 1024 * _KIB
+_READ_MIN, _READ_MAX, _READ_BUDGET = 4 * _KIB, 256 * _KIB, 2048 * _KIB
+"""Bytes of one read: the budget is shared by all readers, and what a slow one was given waits in memory."""
 _SMALL, _SMALL_SUM = 16 * _KIB, 16 * 1024 * _KIB
 """Blobs up to this size are kept in memory after a read, up to this much of them."""
 _SLOW = 0.02
@@ -151,16 +152,17 @@ class DiskBlobs:
                     return
                 size = self._next_size(size, slow=loop.time() - given > _SLOW)
                 wanted = size if end is None else min(size, end - position)
-                chunk = await self.in_thread(partial(os.pread, file.fileno(), wanted, position))
+                cached = _pread_cached(file, wanted, position)
+                read = partial(os.pread, file.fileno(), wanted, position)
+                chunk = await self.in_thread(read) if cached is None else cached
                 position += len(chunk)
         finally:
             self._readers -= 1
             file.close()
 
     def _next_size(self, size: int, *, slow: bool) -> int:
-        if slow:
-            return _READ_MIN
-        return max(min(size * 2, _READ_MAX, _READ_BUDGET // self._readers), _READ_MIN)
+        fair = max(min(_READ_BUDGET // self._readers, _READ_MAX), _READ_MIN)
+        return min(_WHOLE if slow else size * 2, fair)
 
     def _open_first(self, key: str, start: int, end: int | None) -> tuple[IO[bytes] | None, bytes, bool]:
         """The open file when there is more after the first chunk, that chunk, and whether it is the whole file."""
@@ -537,6 +539,16 @@ def _append(reader: IO[bytes], place: IO[bytes]) -> None:
         if error.errno not in {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}:
             raise
         shutil.copyfileobj(reader, place, _BATCH)
+
+
+def _pread_cached(file: IO[bytes], size: int, position: int) -> bytes | None:
+    """What of these bytes is in memory already; None when a thread has to fetch them (or the system cannot say)."""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(file.fileno(), [buffer], position, os.RWF_NOWAIT)
+    except OSError:
+        return None
+    return bytes(memoryview(buffer)[:count])
 
 
 def _open_unbuffered(path: Path) -> IO[bytes]:

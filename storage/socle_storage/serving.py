@@ -157,18 +157,18 @@ async def _send(
     async with contextlib.aclosing(storage.blobs.read(asset.key, wanted.start, wanted.end)) as chunks:
         first = await anext(chunks, b"")
         await exchange.start(status, [*headers, ("content-length", str(wanted.length))])
-        if len(first) >= wanted.length:
-            await exchange.write(first, more=False)
-            return
-        await _pump(exchange, first, chunks)
-        await exchange.write(b"", more=False)
+        is_all = len(first) >= wanted.length
+        await exchange.write(first, more=not is_all)
+        del first  # a slow reader may keep the rest of this waiting for long
+        if not is_all:
+            await _pump(exchange, chunks)
+            await exchange.write(b"", more=False)
 
 
-async def _pump(exchange: Exchange, first: bytes, chunks: AsyncGenerator[bytes, None]) -> None:
+async def _pump(exchange: Exchange, chunks: AsyncGenerator[bytes, None]) -> None:
     """Sends until the end or until nobody listens any more."""
     gone = exchange.watch_disconnect()
     try:
-        await exchange.write(first)
         async for chunk in chunks:
             if gone.done():
                 return
