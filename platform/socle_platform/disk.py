@@ -65,7 +65,7 @@ class DiskBlobs:
 
     minimum_part = 1
 
-    def __init__(self, root: Path, *, legacy_bucket: str = "", threads: int = 16) -> None:
+    def __init__(self, root: Path, *, legacy_bucket: str = "", threads: int = 8) -> None:
         self._root = root.absolute()
         self._legacy = self._root / legacy_bucket if legacy_bucket else self._root
         self._blobs = self._root / "blobs"
@@ -74,13 +74,17 @@ class DiskBlobs:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="socle-disk")
         self._readers = 0
         self._small = _SmallBlobs()
+        self._folders: dict[str, int] = {}
 
     async def open(self) -> None:
         """Makes the folders and proves that files can be written, read and deleted. Raises BlobStoreUnusable."""
         await self.in_thread(self._prepare)
 
     async def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._executor.shutdown)
+        for folder in self._folders.values():
+            os.close(folder)
+        self._folders.clear()
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
         """Runs blocking work in this store's threads and translates what the system says."""
@@ -88,6 +92,15 @@ class DiskBlobs:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except OSError as error:
             raise translate(error) from error
+
+    def place_small(self, path: str, body: bytes) -> asyncio.Future[None]:
+        """Writes a small file at once and begins to sync it. Raises OSError."""
+        folder = os.path.dirname(path)  # noqa: PTH120 (a Path would cost more than the call)
+        opened = self._folders.get(folder)
+        if opened is None:
+            opened = self._folders[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = _write_named(self.temporary_name(), path, body)
+        return self.begin_in_thread(partial(_sync_named, descriptor, opened, path))
 
     def begin_in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
         """Begins blocking work in this store's threads; what the system says comes as it is."""
@@ -425,13 +438,12 @@ class _Writing:
     async def _commit(self, path_of: Callable[[], Path]) -> datetime:
         await self._settle()
         chunks = self._take()
-        if self._temporary is None and self._size <= _SMALL:
-            self._digest.update(chunks)
-            place = partial(_put_whole, self._store.temporary_name(), b"".join(chunks), path_of)
-            self._work = self._store.begin_in_thread(place)
-        else:
-            self._work = self._store.begin_in_thread(lambda: self._finish(chunks, path_of))
         try:
+            if self._temporary is None and self._path is not None and self._size <= _SMALL:
+                self._digest.update(chunks)
+                self._work = self._store.place_small(str(self._path), b"".join(chunks))
+            else:
+                self._work = self._store.begin_in_thread(lambda: self._finish(chunks, path_of))
             await asyncio.shield(self._work)
         except OSError as error:
             raise translate(error) from error
@@ -489,21 +501,27 @@ class _Writing:
             self._temporary.unlink(missing_ok=True)
 
 
-def _put_whole(temporary: str, body: bytes, path_of: Callable[[], Path]) -> None:
-    """All of a small blob in as few steps as there can be: each costs its thread a turn."""
-    path = str(path_of())
-    place = temporary
+def _write_named(temporary: str, path: str, body: bytes) -> int:
+    """A small file under its name, not synced yet; returns its descriptor. Memory only: no thread is worth it."""
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        rest = body
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        while body:
+            body = body[os.write(descriptor, body) :]
         os.rename(temporary, path)  # noqa: PTH104 (a Path would cost more than the call)
-        place = path
-        os.fsync(descriptor)
-        _sync_folder(os.path.dirname(path))  # noqa: PTH120 (as above)
     except BaseException:
-        os.unlink(place)  # noqa: PTH108 (as above)
+        os.close(descriptor)
+        os.unlink(temporary)  # noqa: PTH108 (as above)
+        raise
+    return descriptor
+
+
+def _sync_named(descriptor: int, folder: int, path: str) -> None:
+    """In few steps: each costs its thread a turn at the interpreter."""
+    try:
+        os.fsync(descriptor)
+        os.fsync(folder)
+    except BaseException:
+        os.unlink(path)  # noqa: PTH108 (as above)
         raise
     finally:
         os.close(descriptor)
