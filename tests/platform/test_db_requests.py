@@ -238,7 +238,8 @@ async def test_what_user_code_leaves_behind_is_taken_back(single: Database) -> N
     found = await run(
         things, user(BOB),
         "select current_setting('statement_timeout'), coalesce(current_setting('app.left', true), ''),"
-        " (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()), to_regclass('pg_temp.things') is null,"
+        " (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()),"
+            " to_regclass('pg_temp.things') is null,"
         " (select count(*) from pg_listening_channels())",
     )  # fmt: skip
     assert found.rows == [(timeout, b"", b"0", b"t", b"0")]
