@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,9 +91,9 @@ def test_a_stock_project_and_its_seeded_user(folder: Path) -> None:
             [sys.executable, "-m", "socle_app", "db", "push"], cwd=folder, capture_output=True, text=True, check=True
         )
         assert "20260201000000_more.sql" in pushed.stderr
-        for _ in range(100):
-            if client.get("/rest/v1/more").status_code == 200:
-                break
+        deadline = time.monotonic() + 10
+        while client.get("/rest/v1/more").status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.02)
         assert client.get("/rest/v1/more").json() == []
 
 
