@@ -44,8 +44,7 @@ async def environ(lab: Lab) -> AsyncIterator[dict[str, str]]:
     mount = Mount("/storage/v1", "storage", build(storage.settings, resources), render, checks_key=False)
     async with listening(Gateway([mount], lab.keyring)) as url:
         yield {
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ.get("HOME", "/"),
+            **os.environ,
             "API_URL": url,
             "SECRET_KEY": lab.token("service_role"),
             "S3_PROTOCOL_ACCESS_KEY_ID": "the-key",
