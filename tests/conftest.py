@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
 from harness.postgres import ServerOfRun, TestServer, current_server
+from harness.seaweed import Seaweed, seaweed
 from socle_platform.db import Database
 
 _server_of_run: ServerOfRun | None = None
@@ -57,3 +58,10 @@ async def database(server: TestServer, database_name: str) -> AsyncIterator[Data
     """A `Database` on `database_name`."""
     async with server.open(database_name) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def s3_gateway() -> Iterator[Seaweed]:
+    """The run's S3 gateway, where a test asks for one; each test takes buckets of its own."""
+    with seaweed() as started:
+        yield started

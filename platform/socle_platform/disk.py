@@ -56,7 +56,6 @@ _SLOW = 0.02
 """Seconds after which a reader counts as slow."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
-_PART = re.compile(r"(\d{5})\.([0-9a-f]{32})")
 _IOV_MAX = 512
 
 
@@ -270,10 +269,6 @@ class DiskBlobs:
             end = (await self.head(source)).size
         async with contextlib.aclosing(self.read(source, start, end)) as chunks:
             return await self.write_part(key, upload, number, chunks, size=end - start)
-
-    async def parts(self, key: str, upload: str) -> list[PartInfo]:
-        self._path(key)
-        return await self.in_thread(lambda: _parts(self._upload(upload)))
 
     async def finish(self, key: str, upload: str, parts: Sequence[PartInfo]) -> BlobInfo:
         path = self._path(key)
@@ -607,12 +602,6 @@ def _listed(folder: Path) -> list[StoredBlob]:
 
 def _part_path(folder: Path, number: int, etag: str) -> Path:
     return folder / "{:05d}.{}".format(number, etag.strip('"'))
-
-
-def _parts(folder: Path) -> list[PartInfo]:
-    found = ((_PART.fullmatch(entry.name), entry.stat().st_size) for entry in os.scandir(folder))
-    parts = [PartInfo(int(match[1]), size, f'"{match[2]}"') for match, size in found if match]
-    return sorted(parts, key=lambda part: part.number)
 
 
 def _remove_older_parts(folder: Path, number: int, etag: str) -> None:

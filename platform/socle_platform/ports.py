@@ -216,10 +216,6 @@ class BlobStore(Protocol):
         """One part out of an existing blob. Raises BlobNotFound."""
         ...
 
-    async def parts(self, key: str, upload: str) -> list[PartInfo]:
-        """The parts stored so far, by number. Raises BlobNotFound for an unknown upload."""
-        ...
-
     async def finish(self, key: str, upload: str, parts: Sequence[PartInfo]) -> BlobInfo:
         """Joins the parts, in order, into the blob and forgets the upload. Raises BlobNotFound for a missing part."""
         ...

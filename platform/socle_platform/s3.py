@@ -232,18 +232,6 @@ class S3Blobs:
             )
         return PartInfo(number, end - start, _quoted(answer["CopyPartResult"]["ETag"]))
 
-    async def parts(self, key: str, upload: str) -> list[PartInfo]:
-        found: dict[int, tuple[datetime, PartInfo]] = {}
-        pages = self._client.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=key, UploadId=upload)
-        with translated():
-            async for page in pages:
-                for part in page.get("Parts", ()):
-                    info = PartInfo(part["PartNumber"], part["Size"], part["ETag"])
-                    known = found.get(info.number)
-                    if known is None or known[0] <= part["LastModified"]:  # some gateways list replaced parts too
-                        found[info.number] = (part["LastModified"], info)
-        return [found[number][1] for number in sorted(found)]
-
     async def finish(self, key: str, upload: str, parts: Sequence[PartInfo]) -> BlobInfo:
         named = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
         with translated():

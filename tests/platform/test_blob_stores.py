@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.seaweed import Seaweed, seaweed
+from harness.seaweed import Seaweed
 from socle_platform.blobs import (
     BlobNotFound,
     BlobStoreError,
@@ -33,20 +33,14 @@ from socle_platform.s3 import S3Blobs
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Seaweed]:
-    with seaweed() as started:
-        yield started
-
-
 @pytest.fixture(params=["disk", "s3"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
     opened: BlobStore
     if request.param == "disk":
         opened = DiskBlobs(tmp_path / "store")
     else:
-        gateway: Seaweed = request.getfixturevalue("gateway")
-        opened = S3Blobs(gateway.settings(f"b-{uuid.uuid4().hex[:12]}"), "tenant")
+        s3_gateway: Seaweed = request.getfixturevalue("s3_gateway")
+        opened = S3Blobs(s3_gateway.settings(f"b-{uuid.uuid4().hex[:12]}"), "tenant")
     await opened.open()
     yield opened
     await opened.close()
@@ -160,7 +154,6 @@ async def test_parts_are_joined_in_the_order_asked_for(store: BlobStore) -> None
     await store.write_part(key, upload, 1, stream(b"to be replaced" * 400_000), size=14 * 400_000)
     two = await store.write_part(key, upload, 2, stream(second), size=1000)
     one = await store.write_part(key, upload, 1, stream(first[:10], first[10:]), size=6 * MIB)
-    assert [part.number for part in await store.parts(key, upload)] == [1, 2]
     assert [found.upload async for found in store.unfinished()] == [upload]
     info = await store.finish(key, upload, [one, two])
     assert (info.size, info.etag) == (6 * MIB + 1000, joined_etag([one, two]))
@@ -185,7 +178,8 @@ async def test_a_part_of_another_size_than_announced_is_refused(store: BlobStore
     upload = await store.begin(key)
     with pytest.raises(BlobStoreError):
         await store.write_part(key, upload, 1, stream(sent), size=5)
-    assert await store.parts(key, upload) == []
+    with pytest.raises(BlobStoreError):
+        await store.finish(key, upload, [PartInfo(1, 5, etag_of(sent))])
     await store.abandon(key, upload)
 
 
@@ -219,8 +213,8 @@ async def test_a_long_name_still_has_a_key_that_s3_takes(store: BlobStore) -> No
         ({"endpoint": "http://127.0.0.1:9"}, "Could not connect"),
     ],
 )
-async def test_an_unusable_s3_store_says_why(gateway: Seaweed, change: dict[str, str], hint: str) -> None:
-    store = S3Blobs(replace(gateway.settings("some-bucket"), **change), "tenant")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] (texts only)
+async def test_an_unusable_s3_store_says_why(s3_gateway: Seaweed, change: dict[str, str], hint: str) -> None:
+    store = S3Blobs(replace(s3_gateway.settings("some-bucket"), **change), "tenant")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] (texts only)
     with pytest.raises(BlobStoreUnusable, match=hint):
         await store.open()
 

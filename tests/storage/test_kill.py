@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from harness.postgres import TestServer, free_port
-from harness.seaweed import ACCESS_KEY, SECRET_KEY, seaweed
+from harness.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 from harness.storage import SECRET
 from socle_platform.config.storage import StorageSettings, TusSettings
 from socle_platform.db import Database
@@ -213,20 +213,20 @@ async def scene(
         async with scene_of(ROUNDS - ROUNDS_ON_S3, server, database, settings, disk, **more) as ready:
             yield ready
         return
-    with seaweed() as gateway:
-        settings = replace(settings, backend="s3", s3=gateway.settings("kill-test"))
-        more = {
-            "DATABASE": database_name,
-            "STORAGE_BACKEND": "s3",
-            "STORAGE_S3_BUCKET": "kill-test",
-            "STORAGE_S3_ENDPOINT": gateway.endpoint,
-            "STORAGE_S3_FORCE_PATH_STYLE": "true",
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        }
-        blobs = S3Blobs(settings.s3, settings.tenant)
-        async with scene_of(ROUNDS_ON_S3, server, database, settings, blobs, **more) as ready:
-            yield ready
+    gateway: Seaweed = request.getfixturevalue("s3_gateway")
+    settings = replace(settings, backend="s3", s3=gateway.settings("kill-test"))
+    more = {
+        "DATABASE": database_name,
+        "STORAGE_BACKEND": "s3",
+        "STORAGE_S3_BUCKET": "kill-test",
+        "STORAGE_S3_ENDPOINT": gateway.endpoint,
+        "STORAGE_S3_FORCE_PATH_STYLE": "true",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    }
+    blobs = S3Blobs(settings.s3, settings.tenant)
+    async with scene_of(ROUNDS_ON_S3, server, database, settings, blobs, **more) as ready:
+        yield ready
 
 
 @pytest.mark.timeout(60 + 15 * ROUNDS)

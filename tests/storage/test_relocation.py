@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from harness.postgres import TestServer
-from harness.seaweed import Seaweed, seaweed
+from harness.seaweed import Seaweed
 from harness.storage import Lab
 from socle_app.storage_migration import MigrationImpossible, migrate_storage
 from socle_platform.ports import BlobStore
@@ -18,15 +18,9 @@ from socle_platform.s3 import S3Blobs
 from socle_storage.relocation import Relocated, relocate
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Seaweed]:
-    with seaweed() as started:
-        yield started
-
-
 @pytest.fixture
-async def s3(lab: Lab, gateway: Seaweed) -> AsyncIterator[S3Blobs]:
-    store = S3Blobs(gateway.settings(f"move-{os.getpid()}-{id(lab) % 10_000}"), lab.storage.settings.tenant)
+async def s3(lab: Lab, s3_gateway: Seaweed) -> AsyncIterator[S3Blobs]:
+    store = S3Blobs(s3_gateway.settings(f"move-{os.getpid()}-{id(lab) % 10_000}"), lab.storage.settings.tenant)
     await store.open()
     yield store
     await store.close()
@@ -89,10 +83,12 @@ async def test_bytes_that_are_gone_or_wrong_are_named_and_not_copied(lab: Lab, s
     assert len([blob async for blob in s3.scan()]) == 1
 
 
-async def test_there_and_back_by_settings(lab: Lab, server: TestServer, database_name: str, gateway: Seaweed) -> None:
+async def test_there_and_back_by_settings(
+    lab: Lab, server: TestServer, database_name: str, s3_gateway: Seaweed
+) -> None:
     bucket = await lab.bucket()
     await lab.put(bucket, "a", b"travels")
-    settings = replace(lab.storage.settings, s3=gateway.settings("there-and-back"))
+    settings = replace(lab.storage.settings, s3=s3_gateway.settings("there-and-back"))
     counted: list[tuple[int, int]] = []
 
     def count(_state: Relocated, objects: int, size: int) -> None:

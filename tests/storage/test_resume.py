@@ -8,7 +8,7 @@ import io
 import os
 import random
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from harness.postgres import TestServer, free_port
-from harness.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, seaweed
+from harness.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 from harness.storage import SECRET, Lab
 from socle_platform.config.storage import S3ProtocolSettings, StorageSettings
 from socle_platform.disk import DiskBlobs
@@ -34,19 +34,13 @@ STREAM = {**TUS, "content-type": "application/offset+octet-stream"}
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[Seaweed]:
-    with seaweed() as started:
-        yield started
-
-
 @pytest.fixture(params=["file", "s3"])
 def settings(request: pytest.FixtureRequest, settings: StorageSettings) -> StorageSettings:
     protocol = S3ProtocolSettings(access_key="key", secret_key="secret")
     settings = replace(settings, backend=request.param, size_limit=60 * MIB, tenant="resume", s3_protocol=protocol)
     if request.param == "file":
         return settings
-    gateway: Seaweed = request.getfixturevalue("gateway")
+    gateway: Seaweed = request.getfixturevalue("s3_gateway")
     return replace(settings, s3=gateway.settings("resume-test"))
 
 
