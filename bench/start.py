@@ -64,7 +64,15 @@ def memory(child: subprocess.Popen[bytes], values: dict[str, str]) -> tuple[floa
     time.sleep(IDLE_SECONDS)
     process = psutil.Process(child.pid)
     postgres = process.children(recursive=True)
-    return process.memory_info().rss / 1e6, sum(each.memory_full_info().pss for each in postgres) / 1e6
+    return process.memory_info().rss / 1e6, sum(map(shared_out, postgres)) / 1e6
+
+
+def shared_out(process: psutil.Process) -> int:
+    """Bytes of a process, PSS; 0 for one that has ended meanwhile, as workers of PostgreSQL do."""
+    try:
+        return process.memory_full_info().pss
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def main() -> None:
