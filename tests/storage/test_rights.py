@@ -15,6 +15,9 @@ import httpx
 import pytest
 
 from harness.storage import ALICE, BOB, Lab, refusal
+from socle_platform.identity import RequestFacts
+from socle_storage.context import Caller
+from socle_storage.store.objects import FIND_OBJECT
 
 ACTIONS = ("select", "insert", "update", "delete")
 DENIED = (400, "403", "AccessDenied")
@@ -373,3 +376,18 @@ async def test_the_owners_policies_of_the_video_bucket(lab: Lab) -> None:
     signed = await lab.http.post(f"/object/sign/{bucket}/{name}", json=body, headers=lab.alice)
     got = await lab.http.get(signed.json()["signedURL"], headers={"range": "bytes=1-3"})
     assert (got.status_code, got.content) == (206, b"ell")
+
+
+async def test_one_object_is_found_by_its_own_index_however_many_policies_name_buckets(lab: Lab) -> None:
+    """Also before the table is first analysed, when an index on the bucket alone looks as good to PostgreSQL."""
+    bucket, other = await lab.bucket(), await lab.bucket()
+    for name in (bucket, other):
+        await lab.policy("select", check=f"bucket_id = '{name}'")
+    await lab.admin.execute(
+        "insert into storage.objects (bucket_id, name) select $1, n::text from generate_series(1, 3000) n", bucket
+    )
+    caller = Caller(lab.keyring.verify(lab.token("authenticated", ALICE)), RequestFacts(), "storage.object.info")
+    async with lab.storage.store.acting_as(caller) as connection:
+        plan = "\n".join(row["QUERY PLAN"] for row in await connection.fetch(f"explain {FIND_OBJECT}", bucket, "7"))
+    assert "using bucketid_objname" in plan, plan
+    assert "Filter: (name" not in plan
