@@ -245,6 +245,7 @@ class DiskBlobs:
         *,
         size: int,
         hashers: Sequence[Hasher] = (),
+        verify: Callable[[], None] | None = None,
     ) -> PartInfo:
         self._path(key)
         folder = await self.in_thread(lambda: self._upload(upload))
@@ -258,7 +259,7 @@ class DiskBlobs:
                 await writing.write(chunk)
             if received != size:
                 raise BlobStoreError(f"a part of {size} bytes came as {received}")
-            return await writing.commit_part(folder, number)
+            return await writing.commit_part(folder, number, verify)
         finally:
             await writing.abandon()
 
@@ -425,8 +426,13 @@ class _Writing:
         modified = await self._commit(lambda: path)
         return BlobInfo(self._size, self._digest.etag, modified)
 
-    async def commit_part(self, folder: Path, number: int) -> PartInfo:
-        await self._commit(lambda: _part_path(folder, number, self._digest.etag))
+    async def commit_part(self, folder: Path, number: int, verify: Callable[[], None] | None) -> PartInfo:
+        def place() -> Path:
+            if verify is not None:
+                verify()
+            return _part_path(folder, number, self._digest.etag)
+
+        await self._commit(place)
         await self._store.in_thread(lambda: _remove_older_parts(folder, number, self._digest.etag))
         return PartInfo(number, self._size, self._digest.etag)
 

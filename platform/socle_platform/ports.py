@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -203,9 +203,11 @@ class BlobStore(Protocol):
         *,
         size: int,
         hashers: Sequence[Hasher] = (),
+        verify: Callable[[], None] | None = None,
     ) -> PartInfo:
         """Stores one part of exactly `size` bytes durably; the same number again replaces it.
 
+        `verify` is called once the hashers saw every byte and before the part counts; what it raises passes through.
         Raises BlobNotFound for an unknown upload, BlobStoreError when the chunks are more or fewer bytes.
         """
         ...

@@ -11,7 +11,7 @@ import base64
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib import import_module
@@ -191,10 +191,14 @@ class S3Blobs:
         *,
         size: int,
         hashers: Sequence[Hasher] = (),
+        verify: Callable[[], None] | None = None,
     ) -> PartInfo:
-        body = _PartBody(chunks, size, Digest(hashers))
+        body = _PartBody(chunks, size, Digest(hashers), verify)
         if size > self._settings.part_size:
-            etag = await self._upload_part(key, upload, number, body, size)
+            try:
+                etag = await self._upload_part(key, upload, number, body, size)
+            except BlobStoreError as error:
+                raise body.failure or error from error
             return PartInfo(number, size, etag)
         whole = b"".join([chunk async for chunk in body])
         return PartInfo(number, size, await self.put_part(key, upload, number, whole))
@@ -331,27 +335,49 @@ class _Writing:
 
 
 class _PartBody:
-    """A stream of known length as aiohttp and botocore take it; it can be sent once only."""
+    """A stream of known length as aiohttp and botocore take it; it can be sent once only.
 
-    def __init__(self, chunks: AsyncIterable[bytes], size: int, digest: Digest) -> None:
+    `failure`: what ended it early, which those two would only call a broken connection. The last piece is held back
+    until `verify` has agreed: a part that lacks it never counts.
+    """
+
+    def __init__(
+        self, chunks: AsyncIterable[bytes], size: int, digest: Digest, verify: Callable[[], None] | None
+    ) -> None:
+        self.failure: Exception | None = None
         self._chunks = chunks
         self._size = size
         self._digest = digest
+        self._verify = verify
 
     def read(self) -> bytes:
         """botocore knows a stream by this method; nobody calls it."""
         raise BlobStoreError("a stream is sent once only")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        sent = 0
+        try:
+            async for chunk in self._pieces():
+                yield chunk
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        sent, last = 0, b""
         async for chunk in self._chunks:
             sent += len(chunk)
             if sent > self._size:
                 break
             self._digest.update((chunk,))
-            yield chunk
+            if last:
+                yield last
+            last = chunk
         if sent != self._size:
             raise BlobStoreError(f"a part of {self._size} bytes came as {sent}")
+        if self._verify is not None:
+            self._verify()
+        if last:
+            yield last
 
 
 def _quoted(etag: str) -> str:

@@ -59,6 +59,7 @@ class Code(StrEnum):
     INVALID_CHECKSUM = "InvalidChecksum"
     MISSING_PART = "MissingPart"
     MISSING_CONTENT_LENGTH = "MissingContentLength"
+    MALFORMED_TRAILER = "MalformedTrailerError"
     MALFORMED_XML = "MalformedXML"
     REQUEST_TIME_TOO_SKEWED = "RequestTimeTooSkewed"
     CONTENT_SHA256_MISMATCH = "XAmzContentSHA256Mismatch"

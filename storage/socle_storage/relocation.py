@@ -2,7 +2,7 @@
 
 A key names one version for ever and appears whole or not at all, so what is at the target already needs no second copy:
 an interrupted run is simply run again. The service may go on serving meanwhile; a last run after it has stopped takes
-what was added. Nothing is deleted at the source.
+what was added. Nothing is deleted at the source. Unfinished uploads are not moved: they end, or they are ended.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from socle_platform.blobs import BlobNotFound, BlobStoreError, blob_key
+from socle_storage.tus.filling import abandon
 
 if TYPE_CHECKING:
     from socle_platform.ports import BlobStore
+    from socle_storage.context import Storage
     from socle_storage.store import Store, StoredObject
 
+_BATCH = 200
 _WHOLE = re.compile(r'"[0-9a-f]{32}"')
 """An ETag that is the MD5 of the whole; one of parts says nothing about the whole."""
 
@@ -90,3 +93,18 @@ async def _copy(source: BlobStore, target: BlobStore, key: str, each: StoredObje
     if not fits or (await target.head(key)).size != info.size:
         await target.delete([key])
         raise CopyDiffers
+
+
+async def end_uploads(storage: Storage) -> int:
+    """Forgets every unfinished upload and its bytes, so that clients begin again; returns how many there were."""
+    ended = 0
+    while resumables := await storage.store.open_resumables(_BATCH):
+        for resumable in resumables:
+            await abandon(storage, resumable)
+        ended += len(resumables)
+    while multiparts := await storage.store.open_multiparts(_BATCH):
+        for upload in multiparts:
+            await storage.blobs.abandon(storage.key(upload.bucket, upload.key, upload.version), upload.id)
+            await storage.store.forget_multipart(upload.id)
+        ended += len(multiparts)
+    return ended

@@ -183,6 +183,25 @@ async def test_a_part_of_another_size_than_announced_is_refused(store: BlobStore
     await store.abandon(key, upload)
 
 
+@pytest.mark.parametrize("size", [1000, 6 * MIB])
+async def test_a_part_that_is_not_agreed_to_leaves_the_one_before(store: BlobStore, size: int) -> None:
+    class Wrong(Exception):
+        pass
+
+    def disagree() -> None:
+        assert seen.digest() == hashlib.sha256(bad).digest()
+        raise Wrong
+
+    good, bad, seen = os.urandom(size), os.urandom(size), hashlib.sha256()
+    key = new_key()
+    upload = await store.begin(key)
+    one = await store.write_part(key, upload, 1, stream(good), size=size)
+    with pytest.raises(Wrong):
+        await store.write_part(key, upload, 1, stream(bad[:100], bad[100:]), size=size, hashers=[seen], verify=disagree)
+    await store.finish(key, upload, [one])
+    assert await read(store, key) == good
+
+
 async def test_an_unknown_or_abandoned_upload_has_no_parts(store: BlobStore) -> None:
     key = new_key()
     upload = await store.begin(key)

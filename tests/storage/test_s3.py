@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import io
 import os
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.config import Config
-from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from harness.s3_client import ANON, KEY, S3, SECRET, code_of, signed
 from harness.storage import ALICE, Lab
 from socle_platform.config.storage import S3ProtocolSettings, StorageSettings
 from socle_platform.events import Noted
 
-T = TypeVar("T")
-KEY, SECRET, ANON = "access-key", "secret-key", "the-anon-key"
 MIB = 1024 * 1024
 
 
@@ -37,37 +28,9 @@ def settings(settings: StorageSettings) -> StorageSettings:
     return replace(settings, s3_protocol=protocol, size_limit=40 * MIB, region="eu-west-3")
 
 
-class S3:
-    """boto3 without its blocking: every operation in a thread."""
-
-    def __init__(self, url: str, key: str = KEY, secret: str = SECRET, token: str | None = None, **config: Any) -> None:
-        options: dict[str, Any] = {"s3": {"addressing_style": "path"}, "retries": {"max_attempts": 1}, **config}
-        boto3: Any = import_module("boto3")  # its stubs name every service there is
-        self.client: Any = boto3.client(
-            "s3",
-            endpoint_url=f"{url}/s3",
-            aws_access_key_id=key,
-            aws_secret_access_key=secret,
-            aws_session_token=token,
-            region_name="eu-west-3",
-            config=Config(**options),
-        )
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return partial(asyncio.to_thread, getattr(self.client, name))
-
-    async def body(self, **wanted: Any) -> bytes:
-        return await asyncio.to_thread(lambda: bytes(self.client.get_object(**wanted)["Body"].read()))
-
-
 @pytest.fixture
 def s3(lab: Lab) -> S3:
     return S3(lab.url)
-
-
-def code_of(error: pytest.ExceptionInfo[ClientError]) -> tuple[int, str]:
-    answer: Any = error.value.response
-    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
 
 
 async def test_buckets(lab: Lab, s3: S3) -> None:
@@ -465,14 +428,6 @@ async def test_forged_signatures_are_refused_and_explained(lab: Lab) -> None:
         assert answer.status_code in {400, 403}
         assert answer.content.startswith(b"<?xml")
         assert b"<Error><Resource>" in answer.content
-
-
-def signed(lab: Lab, method: str, url: str, body: bytes = b"", **headers: str) -> dict[str, str]:
-    """The headers of a request signed by botocore for `url`, wherever it is sent."""
-    extra = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = AWSRequest(method=method, url=url, data=body, headers=extra)
-    S3SigV4Auth(Credentials(KEY, SECRET), "s3", "us-east-1").add_auth(request)
-    return dict(request.headers.items())
 
 
 async def test_the_address_that_was_signed_may_be_another(lab: Lab) -> None:

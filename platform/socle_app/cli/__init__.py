@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from socle_app.cli import auth, database, develop, doctor, keys, platform, serve
+from socle_app.cli import auth, database, develop, doctor, keys, platform, serve, storage
 from socle_app.cli.console import print_problem
 from socle_platform.errors import SocleError
 
@@ -24,6 +24,7 @@ database.register(app)
 doctor.register(app)
 develop.register(app)
 auth.register(app)
+storage.register(app)
 app.add_typer(keys.keys, name="keys")
 app.add_typer(serve.serve, name="serve")
 

@@ -46,12 +46,31 @@ def hash_mismatch() -> StorageError:
     return StorageError(Code.CONTENT_SHA256_MISMATCH, 400, text)
 
 
-def bad_digest(name: str) -> StorageError:
-    return StorageError(Code.BAD_DIGEST, 400, f"The {name} you specified did not match the calculated checksum.")
+def bad_digest(algorithm: str) -> StorageError:
+    return StorageError(Code.BAD_DIGEST, 400, f"The {algorithm} you specified did not match the calculated checksum.")
 
 
 def invalid_digest() -> StorageError:
     return StorageError(Code.INVALID_DIGEST, 400, "The Content-MD5 you specified is not valid.")
+
+
+def invalid_checksum(header: str) -> StorageError:
+    return StorageError(Code.INVALID_REQUEST, 400, f"Value for {header} header is invalid.")
+
+
+def unknown_checksum() -> StorageError:
+    text = "The checksum algorithm is not supported; use CRC32, CRC32C, CRC64NVME, SHA1, SHA256 or SHA512."
+    return StorageError(Code.INVALID_REQUEST, 400, text)
+
+
+def several_checksums() -> StorageError:
+    text = "Expecting a single x-amz-checksum- header. Multiple checksum types are not allowed."
+    return StorageError(Code.INVALID_REQUEST, 400, text)
+
+
+def malformed_trailer() -> StorageError:
+    text = "The trailer behind the body is not what the x-amz-trailer header announced."
+    return StorageError(Code.MALFORMED_TRAILER, 400, text)
 
 
 def incomplete_body() -> StorageError:

@@ -22,9 +22,11 @@ from socle_storage.context import Caller
 from socle_storage.errors import access_denied, too_large
 from socle_storage.forms import FormReader
 from socle_storage.s3api.call import xml_response
+from socle_storage.s3api.checksums import checksum_header, digester_of, parse_checksum
 from socle_storage.s3api.credentials import trust
 from socle_storage.s3api.documents import render_document
 from socle_storage.s3api.errors import (
+    bad_digest,
     expired_request,
     invalid_argument,
     malformed_signature,
@@ -152,9 +154,15 @@ async def post_object(storage: Storage, exchange: Exchange, bucket: str) -> None
         limit = size_limit(storage, target, name, standard=False)
         if policy.maximum is not None:
             limit = min(limit, policy.maximum)
+        announced = checksum_header(fields.items())
+        expected = None if announced is None else parse_checksum(*announced)
+        digesters = [digester_of(announced[0])] if announced is not None else []
         async with contextlib.aclosing(reader.file()) as file:
-            blob = await receive(storage, bucket, name, file, limit=limit)
+            blob = await receive(storage, bucket, name, file, limit=limit, hashers=digesters)
     await _verify_size(storage, policy, blob)
+    if announced is not None and digesters[0].digest() != expected:
+        await discard(storage, blob)
+        raise bad_digest(announced[0])
     if reader.form.late:
         await discard(storage, blob)
         raise invalid_argument("The file must be the last field of the form.")

@@ -10,17 +10,29 @@ from typing import TYPE_CHECKING
 from socle_platform.blobs import BlobNotFound, joined_etag
 from socle_platform.ports import BlobInfo, PartInfo
 from socle_storage.errors import invalid_parameter, no_such_upload, too_large
+from socle_storage.s3api.checksums import digester_of, parse_whole_checksum
+from socle_storage.s3api.credentials import headers_of
 from socle_storage.s3api.documents import MAX_DOCUMENT, Node, parse_document
-from socle_storage.s3api.errors import invalid_part, invalid_part_order, malformed_xml, part_too_small
+from socle_storage.s3api.errors import bad_digest, invalid_part, invalid_part_order, malformed_xml, part_too_small
 from socle_storage.s3api.objects import parse_source, parse_source_range, verify_source
 from socle_storage.s3api.payload import open_payload, read_document
 from socle_storage.store import MultipartUpload
-from socle_storage.uploads import DEFAULT_TYPE, Upload, find_target, probe, publish, size_limit, verify_type, written
+from socle_storage.uploads import (
+    DEFAULT_TYPE,
+    Upload,
+    find_target,
+    probe,
+    publish,
+    size_limit,
+    verify_type,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from socle_storage.s3api.call import S3Call
+    from socle_storage.s3api.checksums import WholeChecksum
 
 MAX_PARTS = 10_000
 MAX_PART_SIZE = 5 * 1024**3
@@ -70,11 +82,16 @@ async def upload_part(call: S3Call) -> None:
     async with contextlib.aclosing(payload.stream()) as stream:
         try:
             part = await call.storage.blobs.write_part(
-                key, upload.id, number, stream, size=payload.size, hashers=payload.hashers
+                key,
+                upload.id,
+                number,
+                stream,
+                size=payload.size,
+                hashers=payload.hashers,
+                verify=payload.verify,
             )
         except BlobNotFound as error:
             raise no_such_upload() from error
-    payload.verify()
     await _record(call, upload, part)
     await call.done(200, [("etag", part.etag)])
 
@@ -97,7 +114,8 @@ async def copy_part(call: S3Call) -> None:
 
 async def complete_upload(call: S3Call) -> None:
     """Joins the parts that the client names, in their order, into the object."""
-    body = await read_document(call.exchange, call.signer, MAX_DOCUMENT)
+    announced = parse_whole_checksum(headers_of(call.exchange).items())
+    body = await read_document(call.exchange, call.signer, MAX_DOCUMENT, checksummed=False)
     upload = await _find(call)
     named = parse_parts(body) if body.strip() else []
     recorded = await call.storage.store.multipart_parts(upload.id)
@@ -109,6 +127,8 @@ async def complete_upload(call: S3Call) -> None:
     await probe(call.storage, call.caller, wanted)
     info = await _join(call, upload, parts)
     blob = written(upload.bucket, upload.key, upload.version, info)
+    if announced is not None and not await _is_right(call, upload, announced, parts):
+        raise bad_digest(announced.algorithm)
     await publish(call.storage, call.caller, wanted, blob)
     await call.storage.store.forget_multipart(upload.id)
     nodes: list[Node] = [
@@ -188,6 +208,23 @@ async def _join(call: S3Call, upload: MultipartUpload, parts: Sequence[PartInfo]
     except BlobNotFound:
         info = await call.storage.blobs.head(key)
         return BlobInfo(info.size, joined_etag(parts), info.last_modified)
+
+
+async def _is_right(call: S3Call, upload: MultipartUpload, announced: WholeChecksum, parts: Sequence[PartInfo]) -> bool:
+    """Whether the joined bytes have the checksum that came with the completion; they are read once for it."""
+    key = call.storage.key(upload.bucket, upload.key, upload.version)
+    if announced.parts not in {None, len(parts)}:
+        return False
+    digests: list[bytes] = []
+    start = 0
+    for size in [sum(part.size for part in parts)] if announced.parts is None else [part.size for part in parts]:
+        digester = digester_of(announced.algorithm)
+        async with contextlib.aclosing(call.storage.blobs.read(key, start, start + size)) as chunks:
+            async for chunk in chunks:
+                digester.update(chunk)
+        digests.append(digester.digest())
+        start += size
+    return announced.fits(digests)
 
 
 async def _find(call: S3Call) -> MultipartUpload:

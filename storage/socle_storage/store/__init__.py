@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from socle_storage.store.buckets import BucketChange, BucketList, Buckets
-from socle_storage.store.inventory import Inventory, StoredObject
+from socle_storage.store.inventory import Inventory, StoredObject, Unfinished
 from socle_storage.store.listings import Listings, Page, Search
 from socle_storage.store.losses import Losses, LostBlob, LostBlobs
 from socle_storage.store.multipart import Multiparts, MultipartUpload
@@ -25,6 +25,7 @@ __all__ = [
     "Search",
     "Store",
     "StoredObject",
+    "Unfinished",
 ]
 
 

@@ -20,6 +20,26 @@ select count(*) as objects,
          as bytes
   from storage.objects o"""
 
+_UNFINISHED = """
+select (select count(*) from storage_internal.resumable_uploads u where u.completed_at is null) as resumable,
+       (select count(*) from storage.s3_multipart_uploads) as multipart"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """How many uploads have bytes and no object yet: resumable ones, and those in parts by the S3 protocol."""
+
+    resumable: int
+    multipart: int
+
+    @property
+    def count(self) -> int:
+        return self.resumable + self.multipart
+
+    def render(self) -> str:
+        """In words."""
+        return f"{self.resumable} resumable and {self.multipart} S3 uploads are unfinished"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
@@ -40,6 +60,12 @@ class Inventory(Statements):
         async with self.database.as_service("storage") as connection:
             row = await connection.fetchrow(_TOTAL)
         return (0, 0) if row is None else (int(row["objects"]), int(row["bytes"]))
+
+    async def unfinished(self) -> Unfinished:
+        """Uploads that are under way, or that nobody finished."""
+        async with self.database.as_service("storage") as connection:
+            row = await connection.fetchrow(_UNFINISHED)
+        return Unfinished(0, 0) if row is None else Unfinished(int(row["resumable"]), int(row["multipart"]))
 
     async def every_object(self, page: int = 1000) -> AsyncGenerator[StoredObject, None]:
         """Page by page, each in a transaction of its own: what is added meanwhile may be missed."""

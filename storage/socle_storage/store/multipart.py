@@ -94,6 +94,13 @@ class Multiparts(Statements):
             row = await connection.fetchrow(sql, upload)
         return None if row is None else MultipartUpload.of(row)
 
+    async def open_multiparts(self, limit: int) -> list[MultipartUpload]:
+        """Unfinished uploads of every bucket."""
+        sql = f"select {_COLUMNS} from storage.s3_multipart_uploads order by id limit $1::int"
+        async with self.database.as_service("storage") as connection:
+            rows = await connection.fetch(sql, limit)
+        return [MultipartUpload.of(row) for row in rows]
+
     async def add_part(self, upload: str, part: PartInfo) -> bool:
         """Records a stored part in place of an older one of that number. False: the upload is gone."""
         async with self.database.as_service("storage") as connection:

@@ -47,6 +47,9 @@ update storage_internal.resumable_uploads set length = $2::bigint where version 
 _EXPIRED = f"""
 select {_COLUMNS} from storage_internal.resumable_uploads
  where expires_at <= now() order by expires_at limit $1::int"""
+_OPEN = f"""
+select {_COLUMNS} from storage_internal.resumable_uploads
+ where completed_at is null order by version limit $1::int"""
 _KNOWN_UPLOADS = """
 select v.upload from unnest($1::text[]) v (upload)
  where exists (select from storage_internal.resumable_uploads u where u.upload = v.upload)
@@ -176,6 +179,12 @@ class ResumableUploads(Statements):
         """Uploads whose time is over, finished ones among them."""
         async with self.database.as_service("storage") as connection:
             rows = await connection.fetch(_EXPIRED, limit)
+        return [ResumableUpload.of(row) for row in rows]
+
+    async def open_resumables(self, limit: int) -> list[ResumableUpload]:
+        """Uploads that are not finished, whether their time is over or not."""
+        async with self.database.as_service("storage") as connection:
+            rows = await connection.fetch(_OPEN, limit)
         return [ResumableUpload.of(row) for row in rows]
 
     async def known_uploads(self, uploads: Sequence[str]) -> frozenset[str]:
