@@ -15,8 +15,9 @@ from socle_platform.http import OPAQUE_PREFIX
 from socle_platform.keys import TokenError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from socle_auth.context import AuthService
-    from socle_auth.store.rows import Session, User
     from socle_platform.identity import Identity
 
 _BEARER = re.compile(r"bearer\s+(\S+)\s*", re.IGNORECASE | re.ASCII)
@@ -35,6 +36,9 @@ async def caller_of(service: AuthService, call: Call, access: Access) -> Caller 
             return None
         case Access.OPTIONAL:
             return await require_user(service, call) if bearer_of(call) else None
+        case Access.TOKEN:
+            identity = user_token(service, call)
+            return Caller(identity.role, identity.claims, token=identity.token)
         case Access.USER:
             return await require_user(service, call)
         case Access.PERMANENT_USER:
@@ -65,35 +69,51 @@ def _identity(service: AuthService, call: Call, *, opaque: bool) -> Identity:
         raise AuthError(ErrorCode.BAD_JWT, message, cause=error) from None
 
 
-async def require_user(service: AuthService, call: Call) -> Caller:
-    """The signed-in user, whose row and session exist and who is not banned."""
+def user_token(service: AuthService, call: Call) -> Identity:
+    """The proven access token of a person, whose row and session nobody has looked for yet."""
     identity = _identity(service, call, opaque=False)
     if identity.claims.get("token_use") == "id":
         raise AuthError(ErrorCode.BAD_JWT, "invalid claim: an ID token is not an access token")
-    if not identity.subject:
+    return identity
+
+
+def person_of(claims: Mapping[str, object]) -> tuple[str, str | None]:
+    """The ids of the user and the session that a token names; None for one without a session."""
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not subject:
         raise AuthError(ErrorCode.BAD_JWT, "invalid claim: missing sub claim")
-    user_id = wire.parse_uuid(identity.subject)
+    user_id = wire.parse_uuid(subject)
     if user_id is None:
         raise AuthError(ErrorCode.BAD_JWT, "invalid claim: sub claim must be a UUID", 400)
-    user, session = await _load(service, identity, user_id)
-    if user.is_banned(service.now()):
+    return user_id, _session_id(claims)
+
+
+def check_person(*, exists: bool, has_session: bool, is_banned: bool) -> None:
+    """What must be true of a token's user; `has_session` also where it names none."""
+    if not exists:
+        raise AuthError(ErrorCode.USER_NOT_FOUND, "User from sub claim in JWT does not exist", 403)
+    if not has_session:
+        raise AuthError(ErrorCode.SESSION_NOT_FOUND, "Session from session_id claim in JWT does not exist", 403)
+    if is_banned:
         raise AuthError(ErrorCode.USER_BANNED, "User is banned")
+
+
+async def require_user(service: AuthService, call: Call) -> Caller:
+    """The signed-in user, whose row and session exist and who is not banned."""
+    identity = user_token(service, call)
+    user_id, session_id = person_of(identity.claims)
+    async with service.connect() as connection:
+        user, session = await users.find_with_session(connection, user_id, session_id)
+    check_person(
+        exists=user is not None,
+        has_session=session_id is None or (session is not None and session.user_id == user_id),
+        is_banned=user is not None and user.is_banned(service.now()),
+    )
     return Caller(identity.role, identity.claims, user, session, identity.token)
 
 
-async def _load(service: AuthService, identity: Identity, user_id: str) -> tuple[User, Session | None]:
-    session_id = _session_id(identity)
-    async with service.connect() as connection:
-        user, session = await users.find_with_session(connection, user_id, session_id)
-    if user is None:
-        raise AuthError(ErrorCode.USER_NOT_FOUND, "User from sub claim in JWT does not exist", 403)
-    if session_id is not None and (session is None or session.user_id != user.id):
-        raise AuthError(ErrorCode.SESSION_NOT_FOUND, "Session from session_id claim in JWT does not exist", 403)
-    return user, session
-
-
-def _session_id(identity: Identity) -> str | None:
-    claim = identity.claims.get("session_id")
+def _session_id(claims: Mapping[str, object]) -> str | None:
+    claim = claims.get("session_id")
     if not isinstance(claim, str) or claim in ("", NIL_UUID):
         return None
     session_id = wire.parse_uuid(claim)
@@ -107,7 +127,7 @@ async def require_admin(service: AuthService, call: Call) -> Caller:
     identity = _identity(service, call, opaque=True)
     if identity.role not in service.settings.jwt.admin_roles:
         raise AuthError(ErrorCode.NOT_ADMIN, "User not allowed")
-    session_id = _session_id(identity)
+    session_id = _session_id(identity.claims)
     if session_id is None:
         return Caller(identity.role, identity.claims, token=identity.token)
     user_id = wire.parse_uuid(identity.subject or "")

@@ -121,6 +121,23 @@ class Call:
     def user_agent(self) -> str:
         return self.headers.get("user-agent", "")
 
+    def by(self, caller: Caller) -> Call:
+        """The same with its caller known (`dataclasses.replace`, but on the way of every request)."""
+        return Call(
+            self.method,
+            self.path,
+            self.headers,
+            self.query,
+            self.params,
+            self.raw_body,
+            self.client_ip,
+            self.request_id,
+            self.api_version,
+            self.scheme,
+            self.root_path,
+            caller,
+        )
+
     def body(self) -> wire.Body:
         """The JSON body. Raises `bad_json`."""
         return wire.parse_body(self.raw_body)
@@ -179,6 +196,7 @@ class Access(Enum):
 
     PUBLIC = "public"
     OPTIONAL = "optional"  # a token is read when there is a valid one, and not asked for
+    TOKEN = "token"  # a person's proven token; the handler looks for the user and the session itself
     USER = "user"
     PERMANENT_USER = "permanent user"  # signed in and not anonymous
     ADMIN = "admin"

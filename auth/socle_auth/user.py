@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from socle_auth import audit, codes, emails, limits, mail_codes, mailing, passwords, phone_codes, pkce, texting, wire
+from socle_auth import (
+    access,
+    audit,
+    codes,
+    emails,
+    limits,
+    mail_codes,
+    mailing,
+    passwords,
+    phone_codes,
+    pkce,
+    texting,
+    wire,
+)
 from socle_auth.contact_changes import DUPLICATE_EMAIL, DUPLICATE_PHONE, apply_email, apply_phone
 from socle_auth.context import Access, AuthRoute
 from socle_auth.errors import AuthError, ErrorCode, invalid
@@ -15,7 +28,7 @@ from socle_auth.mailing import Letter, MailKind
 from socle_auth.nonces import use_nonce
 from socle_auth.pkce import Challenge
 from socle_auth.registration import contact_claims, create_identity, merged
-from socle_auth.store import identities, sessions, users
+from socle_auth.store import identities, own_user, sessions, users
 from socle_auth.tokens import assurance_of
 
 if TYPE_CHECKING:
@@ -30,9 +43,17 @@ _RECOVERY_METHODS = frozenset({"otp", "magiclink", "recovery"})
 
 
 async def get_user(service: AuthService, call: Call) -> WireResponse:
-    if call.require_caller().audience != call.audience(service.settings):
+    caller = call.require_caller()
+    user_id, session_id = access.person_of(caller.claims)
+    found = await own_user.find(service.resources.database, user_id, session_id, service.now())
+    access.check_person(
+        exists=found is not None,
+        has_session=found is not None and (session_id is None or found.has_session),
+        is_banned=found is not None and found.is_banned,
+    )
+    if caller.audience != call.audience(service.settings):
         raise invalid("Token audience doesn't match request audience")
-    return wire.reply(wire.render_user(call.require_user()))
+    return wire.reply_raw(found.body if found is not None else b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +266,6 @@ async def _with_providers(service: AuthService, connection: Connection, user: Us
 
 
 ROUTES = (
-    AuthRoute("GET", "/user", get_user, Access.USER),
+    AuthRoute("GET", "/user", get_user, Access.TOKEN),
     AuthRoute("PUT", "/user", put_user, Access.USER, limiter=limits.USER, sends=True),
 )

@@ -177,6 +177,11 @@ def reply(body: object, status: int = 200, headers: Sequence[tuple[str, str]] = 
     return json_response(status, body, headers)
 
 
+def reply_raw(body: bytes) -> WireResponse:
+    """JSON that is text already."""
+    return WireResponse(200, (("content-type", "application/json"),), body)
+
+
 def no_content(headers: Sequence[tuple[str, str]] = ()) -> WireResponse:
     return WireResponse(204, tuple(headers))
 

@@ -66,7 +66,7 @@ async def furnish(
             Mount("/storage/v1", "storage", storage, render_storage_error, checks_key=False),
         )
         policy = GatewayPolicy(settings.gateway.require_apikey, settings.gateway.trusted_proxies)
-        inbox = _inbox(settings, auth.state.service)
+        inbox = _inbox(settings, auth.service)
         yield Gateway(mounts, resources.keyring, policy, resources.observe, _Front(resources, metrics, auth, inbox))
 
 

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from socle_app.http_protocol import HttpProtocol
 
 if TYPE_CHECKING:
-    import socket
-
     from socle_platform.http import ASGIApp
 
 GRACE_SECONDS = 10
-_WRITE_BUFFER = 16 * 1024
-"""Bytes that may wait in memory for one client before its answer is held up: a thousand slow ones count."""
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with a smaller buffer for each client."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # (as uvicorn's own)
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=_WRITE_BUFFER)
 
 
 class HttpServer(uvicorn.Server):
@@ -36,7 +26,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="none",
-                http=_Protocol,
+                http=HttpProtocol,
                 interface="asgi3",
                 proxy_headers=False,
                 ws="none",
@@ -67,6 +57,8 @@ class HttpServer(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def running(app: ASGIApp, listener: socket.socket) -> AsyncGenerator[HttpServer]:
     """A server on `listener` until the block ends; then the requests in flight finish."""
+    if listener.family != socket.AF_UNIX:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     server = HttpServer(app)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     await server.ready.wait()

@@ -19,7 +19,7 @@ from harness.internet import Internet, started_internet
 from harness.issuer import Issuer
 from harness.postgres import TestServer
 from harness.providers import GitHubPerson, arrive, begin, come_back, person
-from harness.site import Reply
+from harness.site import Call, Reply
 from socle_platform.config.auth_external import ProviderSettings
 from socle_platform.db import Database
 
@@ -256,6 +256,27 @@ async def test_a_state_counts_once(site: AuthSite, internet: Internet, pkce: boo
     again = await come_back(site, state)
     expected = "flow_state_already_used" if pkce else "bad_oauth_state"
     assert query_of(again.headers["location"])["error_code"] == expected
+
+
+async def test_a_state_counts_once_for_who_was_away_at_the_provider(site: AuthSite, internet: Internet) -> None:
+    """The slower of two found the state unused, and comes back when the faster one is done."""
+    who = person(address())
+    who.publish(internet)
+    state = await begin(site, code_challenge=CHALLENGE, code_challenge_method="s256")
+    asked, done = asyncio.Event(), asyncio.Event()
+
+    async def answer_late(call: Call) -> Reply:
+        asked.set()
+        await done.wait()
+        return Reply({"access_token": "gh-late", "token_type": "bearer"})
+
+    internet.on("POST", "https://github.com/login/oauth/access_token", answer_late)
+    slow = asyncio.create_task(come_back(site, state))
+    await asked.wait()
+    who.publish(internet)
+    assert "code" in query_of((await come_back(site, state)).headers["location"])
+    done.set()
+    assert query_of((await slow).headers["location"])["error_code"] == "flow_state_already_used"
 
 
 async def test_the_providers_own_error_is_handed_on(site: AuthSite) -> None:

@@ -293,3 +293,21 @@ async def test_errors_of_a_stream(things: Database) -> None:
             pass
     assert refused.value.sqlstate == "25006"
     assert await notes(things, user(ALICE)) == ["a"]
+
+
+# ---- one statement as a service ----------------------------------------------------------------------------------
+
+
+async def test_one_statement_as_a_service(database: Database) -> None:
+    statement = Prepared("select current_user, current_setting('search_path'), $1::int + 1", (b"41",))
+    assert (await database.run_as_service("auth", statement)).rows == [(b"supabase_auth_admin", b'"auth"', b"42")]
+    async with database.as_service("platform") as connection:
+        assert await connection.fetchval("select current_user::text") != "supabase_auth_admin"
+
+
+async def test_a_failed_statement_of_a_service_gives_its_session_back(database: Database) -> None:
+    for _ in range(3 * database.pool_states()["auth"].limit):
+        with pytest.raises(DatabaseError, match="division by zero"):
+            await database.run_as_service("auth", Prepared("select 1 / $1::int", (b"0",)))
+    assert database.pool_states()["auth"].size == 1
+    assert (await database.run_as_service("auth", Prepared("select 1"))).rows == [(b"1",)]

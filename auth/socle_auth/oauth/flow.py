@@ -170,7 +170,8 @@ async def _finish(
     is_new = flow.linking_target_id is None and not flow.invite_token
     new_id = await accounts.ask_before(service, call, profile, provider) if is_new else ""
     async with service.connect() as connection:
-        if await flows.find_and_lock(connection, flow.id) is None:
+        held = await flows.find_and_lock(connection, flow.id)
+        if held is None or held.user_id is not None:
             raise AuthError(ErrorCode.FLOW_STATE_ALREADY_USED, "State has already been used")
         if flow.linking_target_id is not None:
             arrival = await link_identity(service, connection, call, profile, provider, flow.linking_target_id)
