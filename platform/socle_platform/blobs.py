@@ -9,8 +9,11 @@ BlobStoreError
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import re
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from socle_platform.errors import SocleError
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 _VERSION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 MAX_KEY = 1024
 """Bytes of a key that S3 takes."""
+_SHELF = 512
+"""Versions that share their first two digits."""
 
 
 class BlobStoreError(SocleError):
@@ -77,6 +82,24 @@ def blob_key(tenant: str, bucket: str, name: str, version: str | None) -> str:
     if len(key.encode()) <= MAX_KEY:
         return key
     return f"{tenant}/{bucket}/.long/{hashlib.sha256(name.encode()).hexdigest()}{tail}"
+
+
+def _deal_shelves() -> Iterator[str]:
+    """The first two digits of one version after another."""
+    while True:
+        yield from itertools.repeat(os.urandom(1).hex(), _SHELF)
+
+
+_shelves = _deal_shelves()
+
+
+def new_version() -> str:
+    """A version for new bytes: a random UUID.
+
+    Versions made one after another share their first two digits, which name a folder of the disk store: what arrives at
+    the same time then waits for the fsync of one folder and not of many.
+    """
+    return next(_shelves) + str(uuid.uuid4())[2:]
 
 
 def version_of(key: str) -> str | None:

@@ -4,8 +4,9 @@
     <root>/tmp/<id>                           files being written
     <root>/uploads/<id>/<number>.<md5>        parts of unfinished uploads
 
-A file is written elsewhere and whole before it gets its name under `blobs`; then file and folder are fsynced (in that
-order one commit of the file system's journal does for both), and only then does the store say that it has it.
+A file is written elsewhere and whole before it gets its name under `blobs`, a small one there at once; then file and
+folder are fsynced (in that order one commit of the file system's journal does for both), and only then does the store
+say that it has it.
 Names of objects never become names of files, so no name can point outside, be too long, or be both a file and a folder.
 Files that the official storage container left (`<root>/<bucket>/<key>`) are read and deleted where they lie.
 """
@@ -37,7 +38,9 @@ from socle_platform.blobs import (
     joined_etag,
     version_of,
 )
+from socle_platform.fsyncs import Fsyncs
 from socle_platform.ports import BlobInfo, BlobWriter, PartInfo, StoredBlob, UnfinishedUpload
+from socle_platform.small_files import SmallFiles
 
 if TYPE_CHECKING:
     from socle_platform.ports import Hasher
@@ -73,17 +76,15 @@ class DiskBlobs:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="socle-disk")
         self._readers = 0
         self._small = _SmallBlobs()
-        self._folders: dict[str, int] = {}
+        self.small_files = SmallFiles(Fsyncs(self._executor))
 
     async def open(self) -> None:
         """Makes the folders and proves that files can be written, read and deleted. Raises BlobStoreUnusable."""
         await self.in_thread(self._prepare)
 
     async def close(self) -> None:
+        await self.small_files.close()
         await asyncio.to_thread(self._executor.shutdown)
-        for folder in self._folders.values():
-            os.close(folder)
-        self._folders.clear()
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
         """Runs blocking work in this store's threads and translates what the system says."""
@@ -91,15 +92,6 @@ class DiskBlobs:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except OSError as error:
             raise translate(error) from error
-
-    def place_small(self, path: str, body: bytes) -> asyncio.Future[None]:
-        """Writes a small file at once and begins to sync it. Raises OSError."""
-        folder = os.path.dirname(path)  # noqa: PTH120 (a Path would cost more than the call)
-        opened = self._folders.get(folder)
-        if opened is None:
-            opened = self._folders[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        descriptor = _write_named(self.temporary_name(), path, body)
-        return self.begin_in_thread(partial(_sync_named, descriptor, opened, path))
 
     def begin_in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
         """Begins blocking work in this store's threads; what the system says comes as it is."""
@@ -348,12 +340,8 @@ class DiskBlobs:
 
     def temporary(self) -> tuple[Path, IO[bytes]]:
         """A new file that `tidy` will remove unless it is renamed."""
-        path = Path(self.temporary_name())
+        path = self._tmp / os.urandom(16).hex()
         return path, path.open("xb", buffering=0)
-
-    def temporary_name(self) -> str:
-        """A path for such a file."""
-        return f"{self._tmp}/{os.urandom(16).hex()}"
 
     @contextlib.contextmanager
     def _placing(self, path: Path) -> Generator[IO[bytes], None, None]:
@@ -442,7 +430,7 @@ class _Writing:
         try:
             if self._temporary is None and self._path is not None and self._size <= _SMALL:
                 self._digest.update(chunks)
-                self._work = self._store.place_small(str(self._path), b"".join(chunks))
+                self._work = self._store.small_files.write(str(self._path), b"".join(chunks))
             else:
                 self._work = self._store.begin_in_thread(lambda: self._finish(chunks, path_of))
             await asyncio.shield(self._work)
@@ -500,32 +488,6 @@ class _Writing:
             self._file.close()
             self._file = None
             self._temporary.unlink(missing_ok=True)
-
-
-def _write_named(temporary: str, path: str, body: bytes) -> int:
-    """A small file under its name, not synced yet; returns its descriptor. Memory only: no thread is worth it."""
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        while body:
-            body = body[os.write(descriptor, body) :]
-        os.rename(temporary, path)  # noqa: PTH104 (a Path would cost more than the call)
-    except BaseException:
-        os.close(descriptor)
-        os.unlink(temporary)  # noqa: PTH108 (as above)
-        raise
-    return descriptor
-
-
-def _sync_named(descriptor: int, folder: int, path: str) -> None:
-    """In few steps: each costs its thread a turn at the interpreter."""
-    try:
-        os.fsync(descriptor)
-        os.fsync(folder)
-    except BaseException:
-        os.unlink(path)  # noqa: PTH108 (as above)
-        raise
-    finally:
-        os.close(descriptor)
 
 
 def translate(error: OSError) -> BlobStoreError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from socle_platform.blobs import new_version
 from socle_platform.db import DatabaseError
 from socle_storage.errors import Code, StorageError, access_denied, invalid_request, no_such_bucket, no_such_key
 from socle_storage.names import verify_bucket, verify_key
@@ -89,7 +89,7 @@ async def move(storage: Storage, caller: Caller, source: tuple[str, str], target
     verify_bucket(source[0])
     verify_bucket(target[0])
     verify_key(target[1])
-    way = Move(*source, *target, str(uuid.uuid4()), caller.owner)
+    way = Move(*source, *target, new_version(), caller.owner)
     await storage.store.probe_move(caller, way)
     if source == target:
         return
@@ -141,7 +141,7 @@ async def copy(
 
 async def copy_row(storage: Storage, caller: Caller, origin: ObjectRow, draft: Draft, *, upsert: bool) -> ObjectRow:
     """Copies the bytes and writes the row, past row level security: the caller was probed already."""
-    version = str(uuid.uuid4())
+    version = new_version()
     info = await storage.blobs.copy(
         storage.key(origin.bucket_id, origin.name, origin.version), storage.key(draft.bucket, draft.name, version)
     )

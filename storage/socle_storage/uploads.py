@@ -13,13 +13,12 @@ Contract storage.md §3.1, §5, §7.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from socle_platform.blobs import BlobNotFound, BlobStoreError
+from socle_platform.blobs import BlobNotFound, BlobStoreError, new_version
 from socle_platform.db import DatabaseError
 from socle_storage.errors import (
     StorageError,
@@ -146,7 +145,7 @@ async def receive(
 
     Whatever the stream raises passes through, and nothing is kept.
     """
-    version = str(uuid.uuid4())
+    version = new_version()
     key = storage.key(bucket, name, version)
     try:
         async with storage.blobs.writer(key, hashers=hashers) as writer:

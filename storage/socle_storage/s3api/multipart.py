@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from socle_platform.blobs import BlobNotFound, joined_etag
+from socle_platform.blobs import BlobNotFound, joined_etag, new_version
 from socle_platform.ports import BlobInfo, PartInfo
 from socle_storage.errors import invalid_parameter, no_such_upload, too_large
 from socle_storage.s3api.checksums import digester_of, parse_whole_checksum
@@ -45,7 +44,7 @@ async def create_upload(call: S3Call) -> None:
     mimetype = call.header("content-type") or DEFAULT_TYPE
     verify_type(bucket, call.key, mimetype)
     facts = {"mimetype": mimetype, "cacheControl": call.header("cache-control") or "no-cache"}
-    version = str(uuid.uuid4())
+    version = new_version()
     draft = MultipartUpload(
         id="",
         bucket=call.bucket,

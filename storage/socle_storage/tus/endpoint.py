@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import uuid
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from socle_platform.blobs import new_version
 from socle_platform.errors import WireResponse
 from socle_platform.http import facts_of
 from socle_platform.identity import Identity
@@ -188,7 +188,7 @@ class ResumableEndpoint:
         if length is not None and length > ceiling:
             raise maximum_exceeded()
         _verify_type(bucket, target[1], pairs)
-        upload = await storage.store.create_resumable(str(uuid.uuid4()), target, text, length, self._expiry)
+        upload = await storage.store.create_resumable(new_version(), target, text, length, self._expiry)
         headers = [("location", self._location(storage, visit, upload))]
         if visit.has_body or length == 0:
             async with self._locks.hold(upload.version) as asked:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from socle_platform.blobs import BlobNotFound, BlobStoreError, joined_etag
+from socle_platform.blobs import BlobNotFound, BlobStoreError, joined_etag, new_version
 from socle_platform.ports import BlobInfo
 from socle_storage.errors import StorageError
 from socle_storage.store import Arrival, Seal
@@ -112,7 +111,7 @@ class Filling:
         await self._advance(Arrival(upload.position - upload.tail_size + len(body), part))
 
     async def _store_tail(self, body: bytes) -> None:
-        upload, name = self._upload, str(uuid.uuid4())
+        upload, name = self._upload, new_version()
         await self._write_blob(name, body)
         position = upload.position - upload.tail_size + len(body)
         await self._advance(Arrival(position, None, name, len(body)))
@@ -123,7 +122,7 @@ class Filling:
         body = self._take(self._collected)
         seal, arrival = self._seal, Arrival(position)
         if upload.position == upload.tail_size:
-            blob = str(uuid.uuid4())
+            blob = new_version()
             info = await self._write_blob(blob, body)
             seal = replace(seal, blob=blob, etag=info.etag)
         elif body:
