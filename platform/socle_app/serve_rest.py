@@ -30,6 +30,7 @@ from socle_platform.config.rest import ListenSettings, RestSettings, load_rest
 from socle_platform.errors import SocleError
 from socle_platform.events import Noted, Observers, RequestFailed, RequestServed
 from socle_platform.pgwire.dsn import DsnInvalid, parse_dsn
+from socle_rest.statement_log import StatementAnswered
 
 if TYPE_CHECKING:
     from socle_platform.config.database import DatabaseSettings
@@ -289,6 +290,9 @@ class RestLog:
             if observation.status >= _LOWEST_STATUS[level]:
                 milliseconds = round(observation.duration * 1000, 2)
                 self._logger.info(f"{observation.method} {observation.path} {observation.status}", ms=milliseconds)
+        elif isinstance(observation, StatementAnswered):
+            if observation.status >= _LOWEST_STATUS[level]:
+                self._logger.info("statement", sql=observation.statement)
         elif isinstance(observation, RequestFailed) or _weight(observation) >= _LOWEST_WEIGHT[level]:
             self._notes(observation)
 

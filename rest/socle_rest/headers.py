@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Header = tuple[bytes, bytes]
 
+_PATH_SAFE = "!$&'()*+,;=:@"
+"""What a path segment may hold as it is (RFC 3986 §3.3): names are left as they are where that is possible."""
 VARY: Header = (b"vary", b"Accept, Prefer, Range")
 
 
@@ -34,7 +36,7 @@ class FixedHeaders:
 def fixed_headers(plan: DatabasePlan, request: ApiRequest, *, warns: bool) -> FixedHeaders:
     """The headers for a plan. `warns`: of embeds that were named the legacy way."""
     return FixedHeaders(
-        path=f"/{quote(request.target.name, safe='')}",
+        path=f"/{quote(request.target.name, safe=_PATH_SAFE)}",
         content=content_headers(plan.negotiated.media_type, request),
         always=tuple(_always(plan, request, warns=warns)),
     )

@@ -19,6 +19,7 @@ from socle_platform.identity import Identity
 from socle_rest.cors import preflight, simple_headers
 from socle_rest.disconnect import ClientGone, Disconnects
 from socle_rest.errors import Code, RestError, failure_of, render_failure
+from socle_rest.etag import with_etag
 from socle_rest.job import Job, make_job, may_stream, pre_request_of
 from socle_rest.openapi import ACCESSIBLE, OpenApiDocuments, parse_accessible
 from socle_rest.plan import Description, Inspection, RelationRead, make_plan
@@ -26,6 +27,7 @@ from socle_rest.request import ApiRequest, RawRequest, parse_request
 from socle_rest.respond import BODILESS, Response, respond, respond_description, respond_document
 from socle_rest.run import Caller, run
 from socle_rest.shapes import Shapes, cut
+from socle_rest.statement_log import statements_answered
 from socle_rest.streaming import open_stream
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from socle_rest.schema import Schema
 
 _DISTRIBUTION = "socle-platform"
+_LOGGED_JOB = "socle.rest.job"
+"""Where a request keeps its job for `log-query`."""
 
 
 class Live(Protocol):
@@ -129,6 +133,11 @@ class RestService:
             name = serving.settings.trace_header.lower().encode()
             extra += ((name, next((value for key, value in scope["headers"] if key == name), b"")),)
         response = await self._answer(serving, scope, receive)
+        if serving.settings.etag_enabled and scope["method"] == "GET":
+            response = with_etag(response, scope["headers"])
+        if (logged := scope.get(_LOGGED_JOB)) is not None:
+            for observation in statements_answered(logged, response.status):
+                self._resources.observe(observation)
         if response.portions is None:
             await _send(send, response, extra)
             return
@@ -176,6 +185,8 @@ class RestService:
         body = await _read_body(receive) if scope["method"] in _BODY_METHODS else b""
         timer.stage("jwt")
         work = self._decide(serving, schema, _raw_request(scope, body), timer)
+        if settings.log_query and isinstance(work, Job):
+            scope[_LOGGED_JOB] = work
         caller = Caller(identity, facts_of(scope))
         with self._disconnects.watch(receive):
             if isinstance(work, Job):

@@ -203,7 +203,9 @@ NESTED = {"realm_access": {"roles": ["other", AUTHOR, {"not": "text"}]}, "https:
     [
         ("$.role", {"role": "x"}, "x"),
         (".role", {"role": "x"}, "x"),
-        ("$.role", {"role": 7}, None),
+        ("$.role", {"role": 7}, "7"),
+        (".role", {"role": None}, "null"),
+        ("$.role", {}, None),
         ("$.a.b[1]", {"a": {"b": ["no", "x"]}}, "x"),
         ("$.a.b[9]", {"a": {"b": ["no", "x"]}}, None),
         ('$["https://x.com/roles"][0].value', NESTED, AUTHOR),

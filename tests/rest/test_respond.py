@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -22,8 +23,9 @@ from socle_platform.keys import (
 )
 from socle_rest.cors import preflight, simple_headers
 from socle_rest.errors import Code, Failure, RestError, failure_body, failure_of, render_error
+from socle_rest.headers import fixed_headers
 from socle_rest.job import make_job
-from socle_rest.plan import Description, Inspection
+from socle_rest.plan import Description, Inspection, RelationRead
 from socle_rest.respond import (
     Response,
     parse_headers,
@@ -33,6 +35,7 @@ from socle_rest.respond import (
     respond_document,
 )
 from socle_rest.run import Outcome
+from socle_rest.schema import QualifiedName
 
 
 def answer(
@@ -50,6 +53,14 @@ def value(response: Response, name: str) -> str | None:
 
 
 ROW = Outcome(None, 1, b'[{"id":1}]')
+
+
+@pytest.mark.parametrize(("name", "shown"), [("a;b,c'd", "a;b,c'd"), ("a b", "a%20b"), ("é/?", "%C3%A9%2F%3F")])
+def test_names_in_locations_are_encoded_only_where_they_must_be(name: str, shown: str) -> None:
+    plan, request = plan_of("GET", "/authors", b"", SETTINGS)
+    assert isinstance(plan, RelationRead)
+    request = replace(request, target=QualifiedName("shop", name))
+    assert fixed_headers(plan, request, warns=False).path == f"/{shown}"
 
 
 def test_read() -> None:

@@ -26,6 +26,7 @@ from socle_rest import routes
 from socle_rest.catalog import load_schema
 from socle_rest.reload import Serving
 from socle_rest.schema import Schema
+from socle_rest.statement_log import StatementAnswered
 
 KEYRING = Keyring([secret_key("s" * 40)], anonymous_role="shop_anon")
 SETTINGS = RestSettings(
@@ -745,6 +746,37 @@ async def test_timing_and_tracing(client: Client) -> None:
     assert stages == ["jwt", "parse", "plan", "transaction", "response"]
     assert found.headers["x-request-id"] == "7"
     assert found.headers["server"].startswith("postgrest/")
+
+
+async def test_validators_are_there_on_request(client: Client) -> None:
+    assert "etag" not in (await client.ask("GET", "/authors?id=eq.1")).headers
+    with_settings(client, etag_enabled=True)
+    first = await client.ask("GET", "/authors?id=eq.1")
+    tag = first.headers["etag"]
+    assert tag == (await client.ask("GET", "/authors?id=eq.1")).headers["etag"]
+    assert tag != (await client.ask("GET", "/authors?id=eq.2")).headers["etag"]
+    assert tag != (await client.ask("GET", "/authors?id=eq.1", accept="text/csv")).headers["etag"]
+    for known in (tag, f'"other", W/{tag}', "*"):
+        same = await client.ask("GET", "/authors?id=eq.1", if_none_match=known)
+        assert (same.status, same.body, same.headers["etag"]) == (304, b"", tag)
+        assert "content-length" not in same.headers
+        assert same.headers["vary"] == "Accept, Prefer, Range"
+    assert (await client.ask("GET", "/authors?id=eq.1", if_none_match='"other"')).body == first.body
+    for method, url in (("HEAD", "/authors"), ("GET", "/nothing"), ("DELETE", "/authors?id=eq.9")):
+        assert "etag" not in (await client.ask(method, url, if_none_match="*")).headers
+
+
+async def test_statements_are_reported_on_request(client: Client, observed: list[Observation]) -> None:
+    await client.ask("GET", "/authors?name=eq.secret")
+    assert observed == []
+    with_settings(client, log_query=True, pre_request=SqlName("shop", "before"))
+    await client.ask("GET", "/authors?name=eq.secret&limit=1", prefer="count=planned")
+    await client.ask("GET", "/authors?nope=eq.1")
+    await client.ask("GET", "/nothing")
+    found = [one for one in observed if isinstance(one, StatementAnswered)]
+    assert [one.status for one in found] == [206, 206, 206, 400, 400]
+    assert [one.statement.split(" ", 1)[0] for one in found] == ["SELECT", "WITH", "EXPLAIN", "SELECT", "WITH"]
+    assert not any("secret" in one.statement for one in found)
 
 
 async def test_no_schema_yet(database: Database) -> None:

@@ -88,6 +88,8 @@ class RestSettings:
     """Empty allows any origin."""
     trace_header: str | None = None
     timing_enabled: bool = False
+    etag_enabled: bool = False
+    """Whether reads carry a validator."""
     log_level: str = "error"
     log_query: bool = False
     jwt: RestJwtSettings = field(default_factory=RestJwtSettings)
@@ -135,6 +137,7 @@ def load_rest(read: Reader) -> RestSettings:
         cors_allowed_origins=read.csv("PGRST_SERVER_CORS_ALLOWED_ORIGINS"),
         trace_header=_trace_header(read),
         timing_enabled=read_boolean(read, "PGRST_SERVER_TIMING_ENABLED", default=False),
+        etag_enabled=read_boolean(read, "SOCLE_REST_ETAG", default=False),
         log_level=read.choice("PGRST_LOG_LEVEL", choices=LOG_LEVELS, default="error"),
         log_query=read_boolean(read, "PGRST_LOG_QUERY", default=False),
         jwt=load_rest_jwt(read),

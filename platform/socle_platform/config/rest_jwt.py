@@ -89,7 +89,7 @@ def parse_role_path(path: str) -> RoleOf:
     Raises ValueError.
     """
     if path in {DEFAULT_ROLE_PATH, ".role"}:
-        return role_claim
+        return _plain_role
     if not path.startswith("$"):
         return _parse_old_path(path)
     from jsonpath_rfc9535 import JSONPathEnvironment, JSONPathError
@@ -104,6 +104,10 @@ def parse_role_path(path: str) -> RoleOf:
         return None if node is None else _as_role(node.value)
 
     return first_match
+
+
+def _plain_role(claims: Mapping[str, object]) -> str | None:
+    return _as_role(claims["role"]) if "role" in claims else None
 
 
 def _parse_old_path(path: str) -> RoleOf:
