@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from socle_auth.passwords import PasswordHasher
     from socle_auth.redirects import RedirectRules
     from socle_auth.store.rows import Session, User
+    from socle_auth.text_templates import TextTemplates
     from socle_platform.db import Connection
     from socle_platform.ports import Resources
 
@@ -47,6 +48,7 @@ class AuthService:
     refresh_locks: RefreshLocks
     issuers: Issuers
     mails: MailTemplates
+    texts: TextTemplates
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     senders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_SENDERS))
 

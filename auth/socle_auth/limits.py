@@ -5,6 +5,7 @@ Each node decides by its own buckets at once; shared_limits.py keeps the nodes' 
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def _rule(events: float, seconds: float) -> BucketRule:
 class Limits:
     """The buckets of this process. `take` gives the seconds to wait, 0.0 when the token was there.
 
-    What was taken is noted until `take_spendings` asks for it, to be settled with the other nodes.
+    What was taken is noted until `take_spendings` asks for it, to be settled with the other nodes; `taken` is set then.
     """
 
     def __init__(self, rates: RateLimitSettings, seconds: Callable[[], float]) -> None:
@@ -106,6 +107,7 @@ class Limits:
         self._seconds = seconds
         self._levels: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
         self._spent: dict[tuple[str, str], float] = {}
+        self.taken = asyncio.Event()
 
     def take(self, bucket: str, key: str) -> float:
         rule = rule_of(bucket, self._rates, key)
@@ -116,6 +118,7 @@ class Limits:
         self._levels[bucket, key] = (level - 1.0 if allowed else level, now)
         if allowed:
             self._spent[bucket, key] = self._spent.get((bucket, key), 0.0) + 1.0
+            self.taken.set()
         if len(self._levels) > _MOST_KEYS:
             oldest, _ = self._levels.popitem(last=False)
             self._spent.pop(oldest, None)

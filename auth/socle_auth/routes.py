@@ -22,6 +22,7 @@ from socle_auth.passwords import PasswordHasher
 from socle_auth.python_hooks import import_hooks
 from socle_auth.redirects import BadPattern, RedirectRules
 from socle_auth.sso.service_provider import ensure_usable
+from socle_auth.text_templates import TextTemplates
 from socle_platform.config.reader import ConfigError
 from socle_platform.events import Noted
 
@@ -84,8 +85,8 @@ def all_routes() -> list[AuthRoute]:
 
 
 def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
-    """The service's parts. Raises ConfigError for a bad allow-list, proxy network or mail template, or SAML that
-    cannot work."""
+    """The service's parts. Raises ConfigError for a bad allow-list, proxy network or template, or SAML that cannot
+    work."""
     try:
         rules = RedirectRules.of(settings.site_url, settings.uri_allow_list)
         networks = tuple(ipaddress.ip_network(entry, strict=False) for entry in settings.trusted_proxies)
@@ -96,6 +97,10 @@ def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
     if settings.saml.enabled:
         ensure_usable(settings)
     import_hooks(settings.hook_modules)
+
+    def note(level: str, text: str) -> None:
+        resources.observe(Noted("auth", level, text))
+
     return AuthService(
         settings=settings,
         resources=resources,
@@ -111,8 +116,9 @@ def open_service(settings: AuthSettings, resources: Resources) -> AuthService:
             settings.mailer,
             resources.http,
             lambda: resources.clock.now().timestamp(),
-            lambda level, text: resources.observe(Noted("auth", level, text)),
+            note,
         ),
+        texts=TextTemplates.of(settings, lambda text: note("warning", text)),
     )
 
 

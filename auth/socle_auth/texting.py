@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from socle_auth import hooks, limits, wire
 from socle_auth.errors import AuthError, ErrorCode, failure, invalid
 from socle_auth.inbox import delivery
-from socle_auth.mail.go_template import TemplateError, parse_template
+from socle_auth.mail.go_template import TemplateError
 from socle_auth.text_gateways import GatewayUnusable, Text, TextGateway, TextNotSent, open_gateway
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ async def send(
         message: dict[str, Any] = {"otp": code, "phone": phone} | ({"sms_type": sms_type} if sms_type else {})
         await hooks.call(service, connection, call, hooks.SEND_SMS, {"user": wire.render_user(user), "sms": message})
         return ""
-    template = service.settings.mfa.phone.template if sms_type == "mfa" else service.settings.sms.template
-    words = _words(template, code)
+    try:
+        words = service.texts.words(code, for_factor=sms_type == "mfa")
+    except TemplateError as error:
+        raise failure("error generating sms template", error) from error
     gateway = _gateway(service)
     if gateway is None:
         message_id = await delivery.keep_text(service, connection, phone, words)
@@ -96,10 +98,3 @@ def _gateway(service: AuthService) -> TextGateway | None:
     except GatewayUnusable as error:
         service.note("error", str(error))
         raise failure("Unable to get SMS provider", error) from error
-
-
-def _words(template: str, code: str) -> str:
-    try:
-        return parse_template(template, html=False).render({"Code": code})
-    except TemplateError as error:
-        raise failure("error generating sms template", error) from error

@@ -7,6 +7,9 @@ import re
 from datetime import timedelta
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.auth_site import AuthSite
 from socle_auth import codes
@@ -158,3 +161,27 @@ def test_the_method_is_read_in_any_case() -> None:
     assert challenge is not None
     assert challenge.method == "s256"
     assert parse_challenge("", "") is None
+
+
+@given(st.text(alphabet="ab.-@_+ \"'()\\:1\x01é", max_size=16), st.text(alphabet="ab.-1@", max_size=10))
+def test_the_short_way_to_judge_an_address_says_what_the_library_says(local: str, domain: str) -> None:
+    text = f"{local}@{domain}"
+    try:
+        validate_email(f"{text}.com", check_deliverability=False, allow_smtputf8=False, strict=False)
+    except EmailNotValidError:
+        with pytest.raises(AuthError):
+            parse_email(text)
+    else:
+        assert parse_email(text) == text.lower()
+
+
+@pytest.mark.parametrize("length", range(240, 258))
+def test_the_length_of_an_address_counts_as_the_library_counts_it(length: int) -> None:
+    text = f"{'a' * (length - 10)}@short.org"
+    try:
+        validate_email(f"{text}.com", check_deliverability=False, allow_smtputf8=False, strict=False)
+    except EmailNotValidError:
+        with pytest.raises(AuthError):
+            parse_email(text)
+    else:
+        assert parse_email(text) == text

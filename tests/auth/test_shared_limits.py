@@ -16,7 +16,7 @@ from socle_auth import limits, shared_limits
 from socle_auth.store import limits as store
 from socle_auth.store.limits import Spending
 from socle_platform.config.auth import CaptchaSettings, Rate
-from socle_platform.db import Database, DatabaseUnavailable
+from socle_platform.db import Connection, Database, DatabaseUnavailable
 
 GRANT = "/token?grant_type=password"
 WRONG = {"email": "a@example.com", "password": "x"}
@@ -98,6 +98,38 @@ async def test_the_job_settles(database: Database, monkeypatch: pytest.MonkeyPat
         await asyncio.wait_for(told.wait(), 5)
         job.cancel()
         assert (await site.row("select level from socle.rate_limits"))["level"] == 0
+
+
+async def test_nodes_learn_within_moments_and_an_idle_one_is_silent(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = MovableClock()
+    settled = list[float]()
+    settle = store.settle
+
+    async def counted(connection: Connection, spendings: list[Spending]) -> dict[tuple[str, str], float]:
+        levels = await settle(connection, spendings)
+        settled.append(asyncio.get_running_loop().time())
+        return levels
+
+    monkeypatch.setattr(store, "settle", counted)
+    many = changed(rates__token_refresh=30)
+    async with open_site(database, many, clock=clock) as one, open_site(database, many, clock=clock) as two:
+        jobs = [asyncio.create_task(shared_limits.run(site.service)) for site in (one, two)]
+        began = asyncio.get_running_loop().time()
+        answers = list[int]()
+        while 429 not in answers[-2:]:
+            answers += await tries(one, 1) + await tries(two, 1)
+            await asyncio.sleep(0.01)
+        took = asyncio.get_running_loop().time() - began
+        assert answers.count(400) <= 30 + 20, "what both spend in a pause, and no more"
+        assert len(settled) <= 2 * (took / shared_limits.PAUSE + 1)
+        await asyncio.sleep(2 * shared_limits.PAUSE)
+        before = len(settled)
+        await asyncio.sleep(3 * shared_limits.PAUSE)
+        assert len(settled) == before
+        for job in jobs:
+            job.cancel()
 
 
 async def test_full_buckets_are_forgotten(database: Database) -> None:

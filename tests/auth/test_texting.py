@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
-from harness.auth_site import AuthSite, changed, open_site, refusal
+from harness.auth_site import FAST, AuthSite, changed, open_site, refusal
 from harness.internet import Internet, started_internet
 from harness.site import Call, Reply
 from socle_auth.text_gateways import GatewayUnusable, Text, TextGateway, TextNotSent, open_gateway
 from socle_platform.config.auth_messages import SMS_CREDENTIALS, SmsSettings
+from socle_platform.config.reader import ConfigError
 from socle_platform.db import Database
+from socle_platform.events import Noted
 
 TWILIO = "https://api.twilio.com/2010-04-01/Accounts/account_sid-1/Messages.json"
 VERIFY = "https://verify.twilio.com/v2/Services/message_service_sid-1"
@@ -262,3 +266,33 @@ async def test_a_test_number_needs_no_provider(database: Database) -> None:
         assert (await site.post("/otp", {"phone": "15550101234"})).json() == {"message_id": "test-otp"}
         body = {"type": "sms", "phone": "15550101234", "token": "111111"}
         assert (await site.post("/verify", body)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ .Code", "GOTRUE_SMS_TEMPLATE"),
+        ("{{ .Token }}", ".Token is not a variable of a text message"),
+        ("{{ if .Code }}x", "GOTRUE_SMS_TEMPLATE"),
+        ("{{ nothing .Code }}", "nothing"),
+    ],
+)
+async def test_templates_of_texts_are_tried_at_start(database: Database, template: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        async with open_site(database, changed(sms__template=template)):
+            pass
+
+
+async def test_every_bad_template_is_named_at_once(database: Database) -> None:
+    phone = replace(FAST.mfa.phone, template="{{ .Secret }}")
+    with pytest.raises(ConfigError) as caught:
+        async with open_site(database, changed(sms__template="{{", mfa__phone=phone)):
+            pass
+    assert "GOTRUE_SMS_TEMPLATE" in str(caught.value)
+    assert "GOTRUE_MFA_PHONE_TEMPLATE: .Secret" in str(caught.value)
+
+
+async def test_a_text_without_the_code_is_warned_of(database: Database) -> None:
+    async with open_site(database, changed(sms__template="Welcome!")) as site:
+        (noted,) = [each for each in site.observations if isinstance(each, Noted) and each.level == "warning"]
+        assert "GOTRUE_SMS_TEMPLATE has no {{ .Code }}" in noted.text

@@ -13,12 +13,13 @@ from typing import Any
 
 import bcrypt
 import pytest
+from pyotp.totp import TOTP
 from typer.testing import CliRunner
 
 from harness.auth_site import PASSWORD, AuthSite
 from harness.postgres import TestServer
 from socle_app.cli import app
-from socle_auth.transfer.moving import import_people
+from socle_auth.transfer.moving import Tally, export_people, import_people
 from socle_auth.transfer.people import NotAPerson, Person, parse_time, row_of, stable_id
 from socle_auth.transfer.sources import FirebaseHash, guess_source, read_people
 from socle_platform.db import Database
@@ -268,3 +269,126 @@ async def test_bad_files_and_people_end_with_a_sentence(server: TestServer, data
 async def server_rows(server: TestServer, database: str) -> list[str]:
     async with server.open(database) as opened, opened.as_service("auth") as connection:
         return [str(row["id"]) for row in await connection.fetch("select id from auth.users")]
+
+
+FACTOR = "44444444-4444-4444-8444-444444444444"
+PHONE_FACTOR = "55555555-5555-4555-8555-555555555555"
+PASSKEY = "66666666-6666-4666-8666-666666666666"
+STRONG = f"""COPY auth.mfa_factors (id, user_id, friendly_name, factor_type, status, created_at, updated_at, secret, phone, last_challenged_at, web_authn_credential, web_authn_aaguid, last_webauthn_challenge_data) FROM stdin;
+{FACTOR}\t{ADA}\tmy phone\ttotp\tverified\t2025-01-01 00:00:00+00\t2025-01-02 00:00:00+00\tJBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP\t\\N\t2025-01-03 00:00:00+00\t\\N\t\\N\t\\N
+{PHONE_FACTOR}\t{ADA}\t\tphone\tverified\t2025-01-01 00:00:00+00\t2025-01-01 00:00:00+00\t\\N\t15550101234\t\\N\t\\N\t\\N\t\\N
+\\.
+COPY auth.webauthn_credentials (id, user_id, credential_id, public_key, attestation_type, aaguid, sign_count, transports, backup_eligible, backed_up, friendly_name, created_at, updated_at, last_used_at) FROM stdin;
+{PASSKEY}\t{ADA}\t\\\\xdeadbeef\t\\\\xa50102\tnone\t\\N\t7\t["internal", "hybrid"]\tt\tf\tLaptop\t2025-01-01 00:00:00+00\t2025-01-01 00:00:00+00\t2025-02-01 00:00:00+00
+\\.
+"""  # noqa: E501
+STRONG_INSERT = f"""INSERT INTO "auth"."mfa_factors" ("id", "user_id", "friendly_name", "factor_type", "status", "created_at", "updated_at", "secret", "phone") VALUES
+\t('{FACTOR}', '{ADA}', 'my phone', 'totp', 'verified', '2025-01-01 00:00:00+00', '2025-01-02 00:00:00+00', 'JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP', NULL);
+INSERT INTO auth.webauthn_credentials (id, user_id, credential_id, public_key, transports, backup_eligible) VALUES ('{PASSKEY}', '{ADA}', '\\xdeadbeef', '\\xa50102', '[]', true);
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    "dump", [COPY + STRONG, STRONG + COPY, STRONG_INSERT + INSERT], ids=["after", "before", "insert"]
+)
+async def test_factors_and_passkeys_come_along(site: AuthSite, tmp_path: Path, dump: str) -> None:
+    people = people_of(write(tmp_path, "dump.sql", dump))
+    tally = await import_people(site.database, people, NOW)
+    assert (tally.stored, tally.refused) == (len(people), ())
+    session = await site.sign_in("ada@example.com")
+    assert FACTOR in [factor["id"] for factor in session["user"]["factors"]]
+    token = session["access_token"]
+    challenge = (await site.post(f"/factors/{FACTOR}/challenge", token=token)).json()
+    code = TOTP("JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP").at(site.clock.now())
+    proof = {"challenge_id": challenge["id"], "code": code}
+    strong = await site.post(f"/factors/{FACTOR}/verify", proof, token=token)
+    assert strong.status_code == 200, strong.text
+    passkey = await site.row("select * from auth.webauthn_credentials where user_id = $1", ADA)
+    assert (passkey["id"], passkey["credential_id"], passkey["public_key"]) == (
+        PASSKEY,
+        b"\xde\xad\xbe\xef",
+        b"\xa5\1\2",
+    )
+    assert passkey["backup_eligible"] is True
+    assert isinstance(passkey["transports"], list)
+
+
+async def test_everything_goes_out_and_comes_in(server: TestServer, site: AuthSite, tmp_path: Path) -> None:
+    await import_people(site.database, people_of(write(tmp_path, "dump.sql", COPY + STRONG)), NOW)
+    await site.run(
+        "insert into socle.recovery_codes (user_id, set_id, code_hash, created_at, used_at) "
+        "select $1, $2, n::text, now(), case when n = 2 then now() end from generate_series(1, 3) n",
+        ADA,
+        BOB,
+    )
+    await site.run(
+        """insert into auth.mfa_factors
+          (id, user_id, factor_type, status, created_at, updated_at, friendly_name, web_authn_credential)
+        values ($1, $2, 'webauthn', 'verified', now(), now(), 'key', '{"id": "x", "flags": null}')""",
+        BOB,
+        ADA,
+    )
+    file = tmp_path / "all.ndjson"
+    with file.open("w", encoding="utf-8") as out:
+        assert await export_people(site.database, out) == 1
+    tables = (
+        "select * from auth.webauthn_credentials",
+        "select id, friendly_name, factor_type, status, created_at, updated_at, secret, phone, web_authn_credential "
+        "from auth.mfa_factors order by id",
+        "select * from socle.recovery_codes order by code_hash",
+    )
+    async with server.clone() as other, server.open(other) as there:
+        for count in (1, 0):
+            assert (await import_people(there, people_of(file), NOW)).stored == count
+        for table in tables:
+            async with there.as_service("auth") as connection:
+                moved = await connection.fetch(table)
+            assert moved == await site.rows(table)
+            assert moved
+
+
+def test_a_factor_without_its_secret_stays_behind(tmp_path: Path) -> None:
+    """As the admin API shows it; with it, its owner could not sign in any more."""
+    shown = {"id": FACTOR, "factor_type": "totp", "status": "verified", "friendly_name": "", "phone": ""}
+    (ada,) = people_of(
+        write(tmp_path, "users.json", {"users": [{"id": ADA, "email": "a@example.com", "factors": [shown]}]})
+    )
+    assert ada.factors == ()
+
+
+async def test_one_bad_row_does_not_hold_up_the_others(site: AuthSite) -> None:
+    """Whatever PostgreSQL or a trigger of the project says no to."""
+    await site.run(
+        """create function auth.refuse() returns trigger language plpgsql as $$
+        begin if new.email = 'user7@example.com' then raise exception 'not you'; end if; return new; end $$;"""
+    )
+    await site.run("create trigger refuse before insert on auth.users for each row execute function auth.refuse()")
+    people: list[Person | NotAPerson] = [
+        Person(f"line {n}", stable_id("x", str(n)), email=f"user{n}@example.com") for n in range(20)
+    ]
+    people[3] = Person("line 3", ADA, email="user3@example.com", user_metadata={"text": "a\0b"})
+    people[11] = Person("line 11", BOB, email="user11@example.com", role="r" * 300)
+    people[12] = Person("line 12", stable_id("x", "12"), email="user12@example.com", user_metadata={"big": 10**30})
+    tally = await import_people(site.database, people, NOW)
+    assert tally.stored == 17
+    assert [text.partition(":")[0] for text in tally.refused] == ["line 3", "line 7", "line 11"]
+    assert "not you" in tally.refused[1]
+    (big,) = await site.rows("select raw_user_meta_data as data from auth.users where email = 'user12@example.com'")
+    assert big["data"] == {"big": 10**30}
+
+
+async def test_a_large_table_is_planned_for(database: Database) -> None:
+    """A plan that was made while the table was empty would look through all of it for each batch."""
+    people = (Person(str(n), stable_id("crowd", str(n)), email=f"user{n}@example.com") for n in range(12_000))
+    spans: list[float] = []
+    last = time.perf_counter()
+
+    def note(_tally: Tally) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        spans.append(now - last)
+        last = now
+
+    assert (await import_people(database, people, NOW, progress=note)).stored == 12_000
+    assert len(spans) == 12
+    assert sorted(spans[8:])[1] < 5 * sorted(spans[:4])[1]

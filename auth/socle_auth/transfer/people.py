@@ -7,14 +7,18 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from socle_auth.emails import parse_email
 from socle_auth.errors import AuthError
 from socle_auth.passwords import BadHash, check_hash
 
 _PHONE = re.compile(r"[1-9][0-9]{1,14}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NAMESPACE = uuid.UUID("6f1d0a5e-0d0b-5c55-9a0e-9d4b3a1c7e21")
+
+
+Row: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,10 @@ class IdentityOf:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One user as a source has them. `place` names them in messages; times are aware datetimes."""
+    """One user as a source has them. `place` names them in messages; times are aware datetimes.
+
+    Factors, passkeys and recovery codes are rows of their tables as the source wrote them, by column.
+    """
 
     place: str
     id: str
@@ -45,6 +52,9 @@ class Person:
     app_metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     user_metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     identities: tuple[IdentityOf, ...] = ()
+    factors: tuple[Row, ...] = ()
+    passkeys: tuple[Row, ...] = ()
+    recovery_codes: tuple[Row, ...] = ()
     is_anonymous: bool = False
     is_sso_user: bool = False
     role: str = "authenticated"
@@ -57,6 +67,8 @@ class NotAPerson(ValueError):
 
 def stable_id(source: str, native: str) -> str:
     """A UUID for a person whose source has other ids: the same at every run, so that an import can be repeated."""
+    if _UUID.fullmatch(native):
+        return native.lower()
     try:
         return str(uuid.UUID(native))
     except ValueError:
@@ -78,7 +90,7 @@ def parse_time(value: object) -> datetime | None:
 
 
 def row_of(person: Person, now: datetime) -> dict[str, Any]:
-    """The person as a row to insert, with identities. Raises NotAPerson."""
+    """The person as a row to insert, with all that belongs to them. Raises NotAPerson."""
     email, phone = _email(person), _phone(person)
     if not (email or phone or person.identities or person.is_anonymous):
         raise NotAPerson("has neither an email address nor a phone number nor an identity")
@@ -91,6 +103,7 @@ def row_of(person: Person, now: datetime) -> dict[str, Any]:
     providers = list(dict.fromkeys(identity.provider for identity in identities))
     default = {"provider": providers[0], "providers": providers} if providers else {}
     created = person.created_at or now
+    belongings = {"factors": person.factors, "passkeys": person.passkeys, "recovery_codes": person.recovery_codes}
     return {
         "id": person.id,
         "aud": person.aud,
@@ -110,13 +123,14 @@ def row_of(person: Person, now: datetime) -> dict[str, Any]:
         "is_anonymous": person.is_anonymous,
         "identities": [
             {
-                "id": identity.id or stable_id("identity", f"{identity.provider}:{identity.provider_id}"),
+                "id": identity.id if _UUID.fullmatch(identity.id) else None,
                 "provider": identity.provider,
                 "provider_id": identity.provider_id,
                 "identity_data": {"sub": identity.provider_id, **identity.data},
             }
             for identity in identities
         ],
+        **{name: rows for name, rows in belongings.items() if rows},
     }
 
 

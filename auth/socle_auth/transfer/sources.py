@@ -162,6 +162,9 @@ def _from_supabase(item: Json, place: str) -> Person:
         app_metadata=_mapping(item.get("raw_app_meta_data") or item.get("app_metadata")),
         user_metadata=_mapping(item.get("raw_user_meta_data") or item.get("user_metadata")),
         identities=tuple(identities),
+        factors=tuple(_parsed(row) for row in _rows(item, "factors") if _is_usable(row)),
+        passkeys=tuple(_parsed(row) for row in _rows(item, "passkeys") if row.get("public_key")),
+        recovery_codes=tuple(_rows(item, "recovery_codes")),
         is_anonymous=_flag(item.get("is_anonymous")),
         is_sso_user=_flag(item.get("is_sso_user")),
         role=item.get("role") or "authenticated",
@@ -175,6 +178,25 @@ def _supabase_identity(entry: Json) -> IdentityOf:
     if entry.get("provider_id"):
         return IdentityOf(str(entry["provider"]), str(entry["provider_id"]), data, str(entry.get("id") or ""))
     return IdentityOf(str(entry["provider"]), str(entry["id"]), data, str(entry.get("identity_id") or ""))
+
+
+def _rows(item: Json, name: str) -> Iterable[Json]:
+    return cast("Iterable[Json]", item.get(name) or ())
+
+
+def _is_usable(factor: Json) -> bool:
+    """The admin API names factors without their secrets: such a one would only lock its owner out."""
+    needed = {"totp": "secret", "phone": "phone", "webauthn": "web_authn_credential"}
+    return bool(factor.get(needed.get(str(factor.get("factor_type")), "")))
+
+
+def _parsed(row: Json) -> Json:
+    """A row whose JSON columns are values, not text."""
+    found = dict(row)
+    for name in ("web_authn_credential", "transports"):
+        if isinstance(value := row.get(name), str):
+            found[name] = json.loads(value)
+    return found
 
 
 def _flag(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Rows of auth.users and auth.identities out of an SQL dump, with COPY or with INSERT (pg_dump, `supabase db dump`)."""
+"""Users and what belongs to them out of an SQL dump, with COPY or with INSERT (pg_dump, `supabase db dump`)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any, TypeAlias
 
 Row: TypeAlias = dict[str, Any]
 
-_COPY = re.compile(r'^COPY "?auth"?\."?(users|identities)"? \((?P<columns>[^)]*)\) FROM stdin;$')
+_BELONGINGS = {"identities": "identities", "mfa_factors": "factors", "webauthn_credentials": "passkeys"}
+"""Tables of what belongs to a user, and what it is called beside the user's own columns."""
+
+_TABLES = "|".join(("users", *_BELONGINGS))
+_COPY = re.compile(rf'^COPY "?auth"?\."?(?P<table>{_TABLES})"? \((?P<columns>[^)]*)\) FROM stdin;$')
 _INSERT = re.compile(
-    r'INSERT INTO "?auth"?\."?(?P<table>users|identities)"? \((?P<columns>[^)]*)\)(?: OVERRIDING \w+ VALUE)? VALUES\s*'
+    rf'INSERT INTO "?auth"?\."?(?P<table>{_TABLES})"? \((?P<columns>[^)]*)\)(?: OVERRIDING \w+ VALUE)? VALUES\s*'
 )
 _VALUE = re.compile(r"\s*(?:(?P<text>'(?:[^']|'')*')(?:::\w+)?|(?P<word>[^\s,()']+)(?:::\w+)?)\s*(?P<end>[,)])")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -19,17 +23,19 @@ _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}
 
 
 def users_of(path: Path) -> Iterator[tuple[str, Row]]:
-    """Each user's row with its identities, and where it is in the file."""
-    identities: dict[str, list[Row]] = {}
-    for _, row in _rows(path, "identities"):
-        identities.setdefault(str(row["user_id"]), []).append(row)
-    for place, row in _rows(path, "users"):
-        yield place, {**row, "identities": identities.get(str(row["id"]), [])}
+    """Each user's row with its identities, factors and passkeys, and where it is in the file."""
+    owned: dict[str, dict[str, list[Row]]] = {}
+    for table, _, row in _rows(path, frozenset(_BELONGINGS)):
+        owned.setdefault(str(row["user_id"]), {}).setdefault(_BELONGINGS[table], []).append(row)
+    for _, place, row in _rows(path, frozenset({"users"})):
+        yield place, {**row, "identities": [], **owned.get(str(row["id"]), {})}
 
 
-def _rows(path: Path, table: str) -> Iterator[tuple[str, Row]]:
+def _rows(path: Path, tables: frozenset[str]) -> Iterator[tuple[str, str, Row]]:
+    """Table, place and row of those tables."""
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         columns: list[str] | None = None
+        table = ""
         pending = list[str]()
         quotes = 0
         for number, line in enumerate(file, 1):
@@ -39,25 +45,26 @@ def _rows(path: Path, table: str) -> Iterator[tuple[str, Row]]:
                     columns = None
                 else:
                     values = [_unescape(value) for value in text.split("\t")]
-                    yield f"line {number}", dict(zip(columns, values, strict=True))
+                    yield table, f"line {number}", dict(zip(columns, values, strict=True))
             elif pending or _INSERT.match(text):
                 pending.append(line)
                 quotes += line.count("'")
                 if text.rstrip().endswith(";") and quotes % 2 == 0:
-                    yield from _inserted("".join(pending), table, number)
+                    yield from _inserted("".join(pending), tables, number)
                     pending, quotes = [], 0
             elif (match := _COPY.match(text)) is not None:
-                # The other table's lines are read over: none of them looks like a beginning of ours.
-                columns = _names(match["columns"]) if match[1] == table else None
+                # The other tables' lines are read over: none of them looks like a beginning of ours.
+                table = match["table"]
+                columns = _names(match["columns"]) if table in tables else None
 
 
 def _names(columns: str) -> list[str]:
     return [name.strip().strip('"') for name in columns.split(",")]
 
 
-def _inserted(statement: str, table: str, number: int) -> Iterator[tuple[str, Row]]:
+def _inserted(statement: str, tables: frozenset[str], number: int) -> Iterator[tuple[str, str, Row]]:
     match = _INSERT.match(statement)
-    if match is None or match["table"] != table:
+    if match is None or match["table"] not in tables:
         return
     columns, at = _names(match["columns"]), match.end()
     while (at := statement.find("(", at)) >= 0:
@@ -68,7 +75,7 @@ def _inserted(statement: str, table: str, number: int) -> Iterator[tuple[str, Ro
             at = value.end()
             if value["end"] == ")":
                 break
-        yield f"statement before line {number + 1}", dict(zip(columns, values, strict=True))
+        yield match["table"], f"statement before line {number + 1}", dict(zip(columns, values, strict=True))
 
 
 def _literal(text: str | None, word: str | None) -> Any:
