@@ -40,7 +40,7 @@ def print_status(console: Console, running: Running) -> None:
             console.print(Text(f"{name:<17}{value}", style="dim"), soft_wrap=True)
 
 
-def print_ready(console: Console, running: Running, seconds: float, notes: tuple[str, ...] = ()) -> None:
+def print_ready(console: Console, running: Running, seconds: float) -> None:
     """Shown once at the end of a start: where everything is, three things to try, what to know."""
     values = running.values
     key = values["PUBLISHABLE_KEY"]
@@ -55,6 +55,6 @@ def print_ready(console: Console, running: Running, seconds: float, notes: tuple
     console.rule("[bold]Three things to try[/]", style="green", align="left")
     for number, (name, command) in enumerate(tries.items(), 1):
         console.print(Text.assemble((f"{number}. {name:<18}", "bold"), (command, "green")), soft_wrap=True)
-    for note in notes:
+    for note in running.notes:
         console.print(Text(f"! {note}", style="yellow"))
     console.print(Text("Ctrl-C stops it; the data stays.", style="dim"))

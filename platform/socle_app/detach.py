@@ -15,6 +15,8 @@ from socle_app.places import locate
 from socle_platform.errors import SocleError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from socle_app.options import StartOptions
     from socle_app.state import StateFolder
 
@@ -39,7 +41,9 @@ def start_detached(options: StartOptions) -> None:
     arguments = [*(_flags(options)), "--json", "--state", str(place.state.path)]
     if options.project:
         arguments += ["--project", str(options.project)]
-    with place.state.log_file.open("ab") as log:
+    log_file = place.state.log_file
+    with open(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:  # noqa: PTH123 (its rights)
+        before = log.seek(0, os.SEEK_END)
         child = subprocess.Popen(
             [sys.executable, "-m", "socle_app", "start", *arguments],
             stdin=subprocess.DEVNULL,
@@ -48,21 +52,35 @@ def start_detached(options: StartOptions) -> None:
             start_new_session=True,
         )
     assert child.stdout is not None
-    line = child.stdout.readline()
+    try:
+        line = child.stdout.readline()
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
     if not line:
         child.wait()
-        ending = place.state.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-        raise StartFailed(str(place.state.log_file), "\n".join(ending))
+        raise StartFailed(str(log_file), _last_words(log_file, before))
     if options.json:
         sys.stdout.write(line.decode())
         return
     from socle_app.banner import print_status
-    from socle_app.cli.console import out, print_step
+    from socle_app.cli.console import out, print_step, print_warning
 
     running = place.state.read_running()
     print_step(f"Serving in the background as process {child.pid} ({json.loads(line)['API_URL']})")
     if running is not None:
         print_status(out, running)
+        for note in running.notes:
+            print_warning(note)
+
+
+def _last_words(log_file: Path, before: int) -> str:
+    """What that start said for people, without its JSON lines; all it said where it died without a word."""
+    with log_file.open("rb") as log:
+        log.seek(before)
+        lines = log.read().decode("utf-8", "replace").splitlines()
+    return "\n".join(([line for line in lines if not line.startswith("{")] or lines)[-15:])
 
 
 def _flags(options: StartOptions) -> list[str]:

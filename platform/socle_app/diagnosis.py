@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from socle_app.keychain import ensure_keychain
-from socle_app.options import DEFAULT_DATABASE_PORT
 from socle_app.places import Place, locate
 from socle_app.source import external_url
+from socle_app.state import StateUnreadable
+from socle_platform.config.database import load_database_port
 from socle_platform.config.gateway import load_gateway
 from socle_platform.config.keys import load_keys
 from socle_platform.config.reader import ConfigError, Reader
@@ -37,7 +38,10 @@ class Finding:
 async def examine(project: Path | None, state: Path | None) -> list[Finding]:
     """All findings, in the order in which a start would meet them."""
     place = locate(project, state)
-    given = place.project.environment(os.environ)
+    try:
+        given = place.project.environment(os.environ)
+    except ConfigError as error:
+        return [_python(), *(Finding("settings", "error", problem) for problem in error.problems), _disk(place)]
     findings = [_python(), _project(place), *_settings(given), *_keys(place, given), _disk(place)]
     running = place.state.read_running()
     if running is not None:
@@ -60,10 +64,15 @@ def _project(place: Place) -> Finding:
 
 
 def _settings(given: dict[str, str]) -> Iterator[Finding]:
+    read = Reader(given)
+    load_database_port(read)
+    problems = list(read.problems)
     try:
         load(given)
     except ConfigError as error:
-        for problem in error.problems:
+        problems += error.problems
+    if problems:
+        for problem in problems:
             yield Finding("settings", "error", problem)
     else:
         yield Finding("settings", "ok", "all readable")
@@ -79,6 +88,9 @@ def _keys(place: Place, given: dict[str, str]) -> Iterator[Finding]:
         for problem in error.problems:
             yield Finding("keys", "error", problem)
         return
+    except StateUnreadable as error:
+        yield Finding("keys", "error", error.message, error.hint)
+        return
     text = "the published local ones (loopback only)" if keychain.is_local else "this project's own"
     yield Finding("keys", "ok", text)
 
@@ -93,10 +105,11 @@ def _disk(place: Place) -> Finding:
 
 
 def _ports(given: dict[str, str]) -> Iterator[Finding]:
-    gateway = load_gateway(Reader(given))
+    read = Reader(given)
+    gateway = load_gateway(read)
     wanted = [("--port", gateway.host, gateway.port)]
     if not external_url(given):
-        wanted.append(("--db-port", "127.0.0.1", int(given.get("SOCLE_DB_PORT") or DEFAULT_DATABASE_PORT)))
+        wanted.append(("--db-port", "127.0.0.1", load_database_port(read)))
     for flag, host, port in wanted:
         if _is_free(host, port):
             yield Finding("port", "ok", f"{host}:{port} is free")

@@ -31,6 +31,7 @@ def platform_environment(
         "PGRST_DB_EXTRA_SEARCH_PATH": "public,extensions",
         "PGRST_DB_ANON_ROLE": "anon",
         "PGRST_DB_MAX_ROWS": "1000",
+        "PGRST_OPENAPI_SERVER_PROXY_URI": f"{gateway.url}/rest/v1",
         "STORAGE_BACKEND": "file",
         "FILE_STORAGE_BACKEND_PATH": str(state.blobs),
         "STORAGE_PUBLIC_URL": f"{gateway.url}/storage/v1",

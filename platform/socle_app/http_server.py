@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from socle_platform.http import ASGIApp
 
 GRACE_SECONDS = 10
+BACKLOG = 2048
 
 
 class HttpServer(uvicorn.Server):
@@ -35,7 +36,7 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
-                backlog=2048,
+                backlog=BACKLOG,
             )
         )
         self.ready = asyncio.Event()
@@ -56,9 +57,13 @@ class HttpServer(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def running(app: ASGIApp, listener: socket.socket) -> AsyncGenerator[HttpServer]:
-    """A server on `listener` until the block ends; then the requests in flight finish."""
+    """A server on `listener` until the block ends; then the requests in flight finish.
+
+    Raises OSError where somebody else listens on that address since it was bound: uvloop keeps that to itself.
+    """
     if listener.family != socket.AF_UNIX:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+    listener.listen(BACKLOG)
     server = HttpServer(app)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     await server.ready.wait()

@@ -19,14 +19,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from socle_app import http_server
+from socle_app.embedded.processes import birth_mark
 from socle_app.environment import platform_environment, status_values
 from socle_app.inbox_port import Below, inbox_listener, inbox_notes, inbox_url
 from socle_app.keychain import ensure_keychain
 from socle_app.observers import Log, Metrics, configure_logging
 from socle_app.places import Place, locate
 from socle_app.preparation import prepare_database
-from socle_app.source import Source, open_source
+from socle_app.source import Source, external_url, open_source
 from socle_app.state import Running
+from socle_platform.config.database import load_database_port
 from socle_platform.config.gateway import load_gateway
 from socle_platform.config.keys import load_keys
 from socle_platform.config.reader import Reader
@@ -60,6 +62,10 @@ class AddressUnusable(SocleError):
         super().__init__(f"Cannot listen on {host}:{port}: {reason}")
 
 
+class StartInterrupted(SocleError):
+    """Stopped before it was ready; what was done stays, and the next start goes on from there."""
+
+
 class AlreadyServing(SocleError):
     """This project is being served already."""
 
@@ -69,7 +75,8 @@ class AlreadyServing(SocleError):
 
 
 def serve(options: StartOptions) -> None:
-    """Runs the platform in the foreground until SIGINT or SIGTERM. Raises SocleError when it cannot start."""
+    """Runs the platform in the foreground until SIGINT or SIGTERM. Raises SocleError when it cannot start, and
+    StartInterrupted where a signal came before it was ready."""
     import uvloop
 
     quiet = "info" if options.json else "warning"
@@ -79,12 +86,23 @@ def serve(options: StartOptions) -> None:
 
 async def _serve(options: StartOptions) -> None:
     started = time.monotonic()
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stopping, loop, task = asyncio.Event(), asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    is_up = False
+
+    def stop() -> None:
+        if not is_up and not stopping.is_set():
+            task.cancel()
+        stopping.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    async with open_platform(options) as platform:
-        await platform.serve(options, started, stopping)
+        loop.add_signal_handler(number, stop)
+    try:
+        async with open_platform(options) as platform:
+            is_up = True
+            await platform.serve(options, started, stopping)
+    except asyncio.CancelledError:
+        raise StartInterrupted from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +113,15 @@ class Platform:
     listener: socket.socket
     place: Place
     running: Running
-    notes: tuple[str, ...]
     inbox: socket.socket | None = None
 
     async def serve(self, options: StartOptions, started: float, stopping: asyncio.Event) -> None:
         """Answers requests until `stopping` is set, then lets those in flight finish."""
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(http_server.running(self.app, self.listener))
+            try:
+                await stack.enter_async_context(http_server.running(self.app, self.listener))
+            except OSError:
+                raise AddressTaken(*self.listener.getsockname()[:2]) from None
             if self.inbox is not None:
                 await stack.enter_async_context(http_server.running(Below(self.app), self.inbox))
             self.place.state.write_running(self.running)
@@ -120,7 +140,7 @@ class Platform:
         from socle_app.banner import print_ready
         from socle_app.cli.console import out
 
-        print_ready(out, self.running, seconds, self.notes)
+        print_ready(out, self.running, seconds)
 
 
 def settle_memory() -> None:
@@ -146,16 +166,15 @@ async def open_platform(options: StartOptions) -> AsyncGenerator[Platform]:
         imports = asyncio.create_task(asyncio.to_thread(_import_services))
         inbox = stack.enter_context(inbox_listener(given, gateway))
         source = await stack.enter_async_context(open_source(given, options, place.state, observe))
-        notes = await prepare_database(source, place, observe)
+        notes = await prepare_database(source, place, given, observe)
         await imports
         environ = platform_environment(given, gateway, keychain, place.state)
         app = await stack.enter_async_context(_furnished(environ, source, gateway, keychain, observe, metrics))
         values = status_values(gateway, keychain, source.public_url, inbox_url(environ, gateway, inbox))
-        running = _describe(place, source.endpoint, values)
-        warnings = inbox_notes(environ, gateway)
-        for text in warnings if options.json else ():
+        running = _describe(place, source.endpoint, values, (*notes, *inbox_notes(environ, gateway)))
+        for text in running.notes if options.json else ():
             observe(Noted("platform", "warning", text))
-        yield Platform(app, listener, place, running, (*notes, *warnings), inbox)
+        yield Platform(app, listener, place, running, inbox)
 
 
 @contextlib.asynccontextmanager
@@ -181,7 +200,7 @@ async def _furnished(
 
 def _given(place: Place, options: StartOptions) -> dict[str, str]:
     """What the project, its files and the process environment say, with the command line on top."""
-    chosen = {"SOCLE_HOST": options.host, "SOCLE_PORT": options.port}
+    chosen = {"SOCLE_HOST": options.host, "SOCLE_PORT": options.port, "SOCLE_DB_PORT": options.database_port}
     return {
         **place.project.environment(os.environ),
         **{name: str(value) for name, value in chosen.items() if value is not None},
@@ -191,6 +210,8 @@ def _given(place: Place, options: StartOptions) -> dict[str, str]:
 def _own_address_and_keys(place: Place, given: Mapping[str, str]) -> tuple[GatewaySettings, Keychain]:
     read = Reader(given)
     gateway, keys = load_gateway(read), load_keys(read)
+    if not external_url(given) and gateway.port == load_database_port(read):
+        read.problem(f"SOCLE_PORT and SOCLE_DB_PORT are both {gateway.port}: two servers cannot share it")
     read.finish()
     return gateway, ensure_keychain(keys, given, place.state, loopback=gateway.is_loopback)
 
@@ -217,7 +238,7 @@ def _import_services() -> None:
         importlib.import_module(name)
 
 
-def _describe(place: Place, endpoint: Endpoint | None, values: Mapping[str, str]) -> Running:
+def _describe(place: Place, endpoint: Endpoint | None, values: Mapping[str, str], notes: tuple[str, ...]) -> Running:
     return Running(
         pid=os.getpid(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -227,4 +248,6 @@ def _describe(place: Place, endpoint: Endpoint | None, values: Mapping[str, str]
         data_dir=str(endpoint.data_dir) if endpoint else None,
         socket_dir=str(endpoint.socket_dir) if endpoint else None,
         run_as=endpoint.run_as if endpoint else None,
+        birth=birth_mark(os.getpid()),
+        notes=notes,
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_DATABASE_PORT = 54322
-
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from socle_platform.events import Noted
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from socle_platform.events import Observe
 
 
-async def prepare_database(source: Source, place: Place, observe: Observe) -> tuple[str, ...]:
-    """Applies what is missing and returns what a person should know.
+async def prepare_database(source: Source, place: Place, given: Mapping[str, str], observe: Observe) -> tuple[str, ...]:
+    """Applies what is missing and returns what a person should know. `given` is the environment of the start.
 
     The built-in project is brought up to date at every start. A project of one's own is applied, roles and seeds
     included, at its first start; later ones only tell what is pending, as the official stack has it. A first start that
@@ -30,20 +30,22 @@ async def prepare_database(source: Source, place: Place, observe: Observe) -> tu
     report = await ensure_platform(source.admin_dsn, passwords=source.passwords, progress=tell)
     notes = list(report.warnings)
     if place.project.built_in or not place.state.project_file.exists():
-        await apply_project(source.operator_dsn, place, tell)
+        await apply_project(source.operator_dsn, place, tell, given)
         place.state.project_file.write_text(place.project.name + "\n", encoding="utf-8")
     else:
-        notes += await _pending(source.operator_dsn, place)
-    return (*notes, *place.project.warnings({}))
+        notes += await _pending(source.operator_dsn, place, given)
+    return (*notes, *place.project.warnings(given))
 
 
-async def apply_project(dsn: str, place: Place, tell: Callable[[str], None]) -> None:
+async def apply_project(
+    dsn: str, place: Place, tell: Callable[[str], None], given: Mapping[str, str] | None = None
+) -> None:
     """Roles, migrations, seeds and policies of the project, as far as they are not applied yet."""
     project = place.project
     await push(
         dsn,
-        project.migrations(),
-        seeds=project.seeds(),
+        project.migrations(given),
+        seeds=project.seeds(given),
         roles=project.roles_file(),
         include_seed=True,
         include_roles=True,
@@ -54,8 +56,8 @@ async def apply_project(dsn: str, place: Place, tell: Callable[[str], None]) -> 
         tell(report.render())
 
 
-async def _pending(dsn: str, place: Place) -> list[str]:
-    plan = await plan_push(dsn, place.project.migrations(), include_all=True)
+async def _pending(dsn: str, place: Place, given: Mapping[str, str]) -> list[str]:
+    plan = await plan_push(dsn, place.project.migrations(given), include_all=True)
     if not plan.migrations:
         return []
     names = ", ".join(migration.title for migration in plan.migrations)

@@ -79,9 +79,9 @@ class Project:
         folders = (self.root,) if self.built_in else (self.supabase, self.root)
         return tuple(path for folder in folders for name in names if (path := folder / name).is_file())
 
-    def migrations(self) -> tuple[MigrationFile, ...]:
+    def migrations(self, process_environ: Mapping[str, str] | None = None) -> tuple[MigrationFile, ...]:
         """The migrations in order. Raises MigrationFileInvalid."""
-        if not self.config({}).flag("db.migrations.enabled", default=True):
+        if not self.config(process_environ or {}).flag("db.migrations.enabled", default=True):
             return ()
         return load_migration_files(self.migrations_folder)[0]
 
@@ -127,10 +127,17 @@ class Project:
         return {name: str(value[""]) for name, value in secrets.items() if "" in value}
 
     def warnings(self, process_environ: Mapping[str, str]) -> tuple[str, ...]:
-        """What a person should know: unknown or unset keys, files in migrations/ that are no migrations."""
-        skipped = load_migration_files(self.migrations_folder)[1]
+        """What a person should know: unknown or unset keys, what has no effect, files in migrations/ that are none."""
+        config, skipped = self.config(process_environ), load_migration_files(self.migrations_folder)[1]
+        folder = self.functions_folder
+        unserved = folder is not None and any(folder.iterdir())
         return (
-            *self.config(process_environ).warnings,
+            *config.warnings,
+            *(
+                f"config.toml: storage.buckets.{name} is not created: insert it into storage.buckets in a migration"
+                for name in config.section("storage.buckets")
+            ),
+            *((f"{_FOLDER}/functions: functions are not served yet",) if unserved else ()),
             *(f"{_FOLDER}/migrations/{name}: skipped, a migration is called <digits>_<name>.sql" for name in skipped),
         )
 

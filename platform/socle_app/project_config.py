@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from socle_app.project_keys import KEYS, PASSWORD_REQUIREMENTS, Key, find_key
+from socle_app.project_keys import KEYS, PASSWORD_REQUIREMENTS, Key, find_key, without_effect
 from socle_platform.config.reader import ConfigError
 
 if TYPE_CHECKING:
@@ -40,13 +40,12 @@ class Config:
     """A config.toml as read: values by path, already of the right kind.
 
     `exists`: there is a file (then the official template's defaults hold for what it leaves out). `warnings` name
-    unknown keys and unset variables, `ignored` known keys that are set but not applied yet.
+    unknown keys, unset variables and values that have no effect.
     """
 
     exists: bool = False
     values: Mapping[KeyPath, object] = field(default_factory=dict["KeyPath", object], repr=False)
     warnings: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
 
     def text(self, path: str, default: str = "") -> str:
         """A text or number as text."""
@@ -126,7 +125,6 @@ def read_config(path: Path | None, environ: Mapping[str, str]) -> Config:
     overrides = _overrides(raw, environ)
     values: dict[KeyPath, object] = {}
     warnings: list[str] = []
-    ignored: list[str] = []
     for at, given in (raw | overrides).items():
         shown = ".".join(at)
         key = find_key(at)
@@ -134,7 +132,9 @@ def read_config(path: Path | None, environ: Mapping[str, str]) -> Config:
             warnings.append(f"config.toml: {shown} is not a known key")
             continue
         if key.name is None:
-            ignored.append(shown)
+            value = _resolve(given, environ)
+            if value is not None and (instead := without_effect(at, _text(value))):
+                warnings.append(f"config.toml: {shown} = {_text(value)} has no effect: {instead}")
             continue
         value = _resolve(given, environ)
         if value is None:
@@ -152,7 +152,7 @@ def read_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         )
     if problems:
         raise ConfigError(problems)
-    return Config(exists=path is not None, values=values, warnings=tuple(warnings), ignored=tuple(ignored))
+    return Config(exists=path is not None, values=values, warnings=tuple(warnings))
 
 
 def read_dotenv(text: str) -> dict[str, str]:

@@ -187,6 +187,28 @@ KEYS: tuple[Key, ...] = (
 )
 """Every known key; the first whose path fits counts."""
 
+WITHOUT_EFFECT: tuple[tuple[str, str, str], ...] = (
+    ("api.enabled", "true", "the table API always runs"),
+    ("api.auto_expose_new_tables", "true", "new tables in public are granted to anon, authenticated and service_role"),
+    ("api.tls.enabled", "false", "put a proxy that speaks TLS in front"),
+    ("db.migrations.schema_paths", "", "declared schemas are not read"),
+    ("db.pooler.enabled", "false", "there is no pooler"),
+    ("db.network_restrictions.enabled", "false", "the embedded PostgreSQL listens on 127.0.0.1 only"),
+    ("db.ssl_enforcement.enabled", "false", "the embedded PostgreSQL has no TLS"),
+    ("db.settings.*", "", "set it with ALTER DATABASE in a migration"),
+    ("db.vault.*", "", "there is no vault"),
+    ("local_smtp.smtp_port", "", "mails come to the inbox from the auth service only"),
+    ("local_smtp.pop3_port", "", "the inbox is read over HTTP"),
+    ("inbucket.smtp_port", "", "mails come to the inbox from the auth service only"),
+    ("inbucket.pop3_port", "", "the inbox is read over HTTP"),
+    ("storage.enabled", "true", "storage always runs"),
+    ("storage.analytics.enabled", "false", "analytics buckets are not served"),
+    ("storage.vector.enabled", "false", "vector buckets are not served"),
+    ("auth.enabled", "true", "sign-in always runs"),
+    ("auth.third_party.*.enabled", "false", "tokens of other issuers are not accepted"),
+)
+"""Keys that nothing listens to, with the value that asks for nothing ("" for none) and what holds instead."""
+
 PASSWORD_REQUIREMENTS = {
     "letters_digits": "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:0123456789",
     "lower_upper_letters_digits": "abcdefghijklmnopqrstuvwxyz:ABCDEFGHIJKLMNOPQRSTUVWXYZ:0123456789",
@@ -200,6 +222,14 @@ PASSWORD_REQUIREMENTS = {
 def find_key(path: tuple[str, ...]) -> Key | None:
     """The key that a path is an instance of, or None for an unknown one."""
     return next((key for key in KEYS if _fits(key.path.split("."), path)), None)
+
+
+def without_effect(path: tuple[str, ...], value: str) -> str | None:
+    """What holds whatever the key says; None where it asks for nothing else."""
+    for pattern, harmless, instead in WITHOUT_EFFECT:
+        if _fits(pattern.split("."), path):
+            return instead if value.lower() != harmless else None
+    return None
 
 
 def _fits(pattern: list[str], path: tuple[str, ...]) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from socle_app.options import DEFAULT_DATABASE_PORT
-from socle_platform.config.database import SERVICE_ROLES
+from socle_platform.config.database import SERVICE_ROLES, load_database_port
+from socle_platform.config.reader import Reader
 
 if TYPE_CHECKING:
     from socle_app.embedded.supervisor import Endpoint
@@ -50,7 +50,9 @@ async def open_source(
         return
     from socle_app.embedded.supervisor import EmbeddedServer
 
-    port = options.database_port or int(given.get("SOCLE_DB_PORT") or DEFAULT_DATABASE_PORT)
+    read = Reader(given)
+    port = load_database_port(read)
+    read.finish()
     server = EmbeddedServer(state.path, port=port, run_as=options.run_as or given.get("SOCLE_RUN_AS"), observe=observe)
     endpoint = await server.start()
     try:

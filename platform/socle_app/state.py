@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from socle_app.embedded.processes import birth_mark, is_alive
+from socle_platform.errors import SocleError
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started platform as `run.json` tells it. `values` has the names of `status -o json` (contract cli.md §4)."""
+    """A started platform as `run.json` tells it. `values` has the names of `status -o json` (contract cli.md §4).
+
+    `birth` tells its process from another one that got the same number since; `notes` is what a person should know.
+    """
 
     pid: int
     started_at: str
@@ -23,6 +29,16 @@ class Running:
     data_dir: str | None = None
     socket_dir: str | None = None
     run_as: str | None = None
+    birth: str | None = None
+    notes: Sequence[str] = ()
+
+
+class StateUnreadable(SocleError):
+    """A file of the state folder cannot be read."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        self.hint = "Restore it from a backup. Without it keys and passwords that were made for this project are new."
+        super().__init__(f"{path} cannot be read: {reason}")
 
 
 class StateFolder:
@@ -39,17 +55,26 @@ class StateFolder:
         self.blobs = self.path / "storage"
 
     def ensure(self) -> None:
-        """Creates the folder, closed to others, and keeps it out of version control."""
+        """Creates the folder, closed to others, and keeps it out of version control.
+
+        A folder that was there keeps its mode.
+        """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         ignore = self.path / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")
 
     def read_keys(self) -> dict[str, str]:
-        """Generated secrets by environment name; empty when none were generated."""
-        if not self.keys_file.exists():
+        """Generated secrets by environment name; empty when none were generated. Raises StateUnreadable."""
+        try:
+            found: object = json.loads(self.keys_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return {}
-        return cast("dict[str, str]", json.loads(self.keys_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise StateUnreadable(self.keys_file, error) from error
+        if not isinstance(found, dict):
+            raise StateUnreadable(self.keys_file, "it holds no JSON object")
+        return cast("dict[str, str]", found)
 
     def write_keys(self, keys: Mapping[str, str]) -> None:
         self._write_secret(self.keys_file, dict(keys))
@@ -61,7 +86,9 @@ class StateFolder:
             running = Running(**document)
         except (OSError, ValueError, TypeError):
             return None
-        return running if _is_alive(running.pid) else None
+        if not is_alive(running.pid) or running.birth not in (None, birth_mark(running.pid)):
+            return None
+        return running
 
     def write_running(self, running: Running) -> None:
         self._write_secret(self.run_file, asdict(running))
@@ -80,16 +107,3 @@ class StateFolder:
             stream.flush()
             os.fsync(stream.fileno())
         fresh.replace(path)
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether that process lives and is not a zombie waiting to be collected."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
-    return True

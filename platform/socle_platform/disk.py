@@ -99,10 +99,10 @@ class DiskBlobs:
 
     def _prepare(self) -> None:
         try:
+            for folder in (self._blobs, self._tmp, self._uploads):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for number in range(256):
-                (self._blobs / f"{number:02x}").mkdir(parents=True, exist_ok=True)
-            self._tmp.mkdir(exist_ok=True)
-            self._uploads.mkdir(exist_ok=True)
+                (self._blobs / f"{number:02x}").mkdir(exist_ok=True)
             for folder in (self._blobs, self._root, self._root.parent):
                 _sync_folder(folder)
             proof = self._tmp / f"{uuid.uuid4().hex}.proof"

@@ -190,6 +190,7 @@ def preflight_headers(scope: Scope) -> list[tuple[bytes, bytes]] | None:
         (b"access-control-allow-methods", _ALLOWED_METHODS),
         (b"access-control-allow-headers", asked or _DEFAULT_ALLOWED_HEADERS),
         (b"access-control-max-age", b"86400"),
+        (b"content-length", b"0"),
         (b"vary", b"Origin, Access-Control-Request-Headers"),
     ]
 

@@ -234,18 +234,45 @@ class TestConfig:
         assert not auth.mfa.totp.verify_enabled
         assert auth.hook("custom_access_token").enabled
 
-    def test_what_is_not_applied_is_listed_and_unknown_keys_only_warn(self, tmp_path: Path) -> None:
+    def test_unknown_keys_only_warn(self, tmp_path: Path) -> None:
         project = make_project(tmp_path, STOCK_CONFIG + "\n[api2]\nx = 1\n", {"supabase/migrations/notes.sql": ""})
         config = project.config({"GITHUB_SECRET": "x"})
-        assert "realtime.enabled" in config.ignored
-        assert "remotes.production.auth.site_url" in config.ignored
         assert config.warnings == (
             # Neither the secret of a provider that is off nor a key that is not applied.
             "config.toml: auth.sms.twilio.auth_token names a variable that is not set: env(TWILIO_TOKEN)",
             "config.toml: edge_runtime.secrets.STRIPE_API_KEY names a variable that is not set: env(STRIPE_API_KEY)",
             "config.toml: api2.x is not a known key",
         )
-        assert any(warning.startswith("supabase/migrations/notes.sql: skipped") for warning in project.warnings({}))
+        found = project.warnings({})
+        assert any(warning.startswith("supabase/migrations/notes.sql: skipped") for warning in found)
+        assert any(warning.startswith("config.toml: storage.buckets.images is not created") for warning in found)
+
+    @pytest.mark.parametrize(
+        ("text", "warning"),
+        [
+            ("[auth]\nenabled = false", "auth.enabled = false has no effect: sign-in always runs"),
+            ("[api]\nenabled = 'env(API_ON)'", "api.enabled = false has no effect: the table API always runs"),
+            ("[api]\nauto_expose_new_tables = false", "api.auto_expose_new_tables = false has no effect: new tables"),
+            ("[db.network_restrictions]\nenabled = true", "db.network_restrictions.enabled = true has no effect"),
+            ("[auth.third_party.clerk]\nenabled = true", "auth.third_party.clerk.enabled = true has no effect: tokens"),
+            ("[db.migrations]\nschema_paths = ['./schemas/*.sql']", "db.migrations.schema_paths = ./schemas/*.sql has"),
+        ],
+    )
+    def test_what_somebody_relies_on_in_vain_is_named(self, tmp_path: Path, text: str, warning: str) -> None:
+        project = make_project(tmp_path, text)
+        (found,) = project.warnings({"API_ON": "false"})
+        assert found.startswith(f"config.toml: {warning}")
+
+    def test_functions_that_nobody_serves_are_named(self, tmp_path: Path) -> None:
+        project = make_project(tmp_path, "", {"supabase/functions/hello/index.ts": ""})
+        assert project.warnings({}) == ("supabase/functions: functions are not served yet",)
+
+    def test_a_variable_of_the_process_switches_seeds_and_migrations_off(self, tmp_path: Path) -> None:
+        files = {"supabase/seed.sql": "select 1", "supabase/migrations/1_a.sql": "select 1"}
+        project = make_project(tmp_path, "", files)
+        assert (len(project.seeds({})), len(project.migrations({}))) == (1, 1)
+        off = {"SUPABASE_DB_SEED_ENABLED": "false", "SUPABASE_DB_MIGRATIONS_ENABLED": "false"}
+        assert (project.seeds(off), project.migrations(off)) == ((), ())
 
     def test_what_the_project_itself_uses(self, tmp_path: Path) -> None:
         project = make_project(tmp_path, STOCK_CONFIG)

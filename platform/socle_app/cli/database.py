@@ -44,6 +44,8 @@ def push(
     include_roles: Annotated[bool, typer.Option("--include-roles", help="Run roles.sql first.")] = False,
 ) -> None:
     """Apply the project's pending migrations."""
+    import os
+
     from socle_platform.migrate.history import push as push_migrations
 
     place, target = find_target(project, state, db_url)
@@ -51,8 +53,8 @@ def push(
     report = asyncio.run(
         push_migrations(
             target,
-            found.migrations(),
-            seeds=found.seeds(),
+            found.migrations(os.environ),
+            seeds=found.seeds(os.environ),
             roles=found.roles_file(),
             include_all=include_all,
             include_seed=include_seed,

@@ -20,6 +20,8 @@ SERVICE_ROLES: Mapping[str, str] = MappingProxyType(
 )
 """The admin role that each service works as."""
 
+DEFAULT_DATABASE_PORT = 54322
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSettings:
@@ -45,6 +47,11 @@ class DatabaseSettings:
     statement_cache: int = 256
     application_name: str = "socle"
     libpq: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+
+
+def load_database_port(read: Reader) -> int:
+    """SOCLE_DB_PORT: the TCP port of the embedded PostgreSQL."""
+    return read.integer("SOCLE_DB_PORT", default=DEFAULT_DATABASE_PORT, minimum=1, maximum=65535)
 
 
 def load_database(read: Reader, api_dsn: str = "", service_dsns: Mapping[str, str] | None = None) -> DatabaseSettings:
