@@ -51,10 +51,9 @@ class Digest:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._hashers: tuple[Hasher, ...] = (self._md5, *hashers)
 
-    def update(self, chunks: Iterable[bytes]) -> None:
-        for chunk in chunks:
-            for hasher in self._hashers:
-                hasher.update(chunk)
+    def update(self, chunk: bytes) -> None:
+        for hasher in self._hashers:
+            hasher.update(chunk)
 
     @property
     def etag(self) -> str:

@@ -49,6 +49,8 @@ _T = TypeVar("_T")
 _KIB = 1024
 _BATCH = 1024 * _KIB
 """Bytes collected before a write; as many again may be on their way to the disk."""
+_AHEAD = 8 * _BATCH
+"""Bytes written before the disk begins to store them, so that the fsync at the end finds little left."""
 _WHOLE = 64 * _KIB
 """Reads up to this size take one trip to a thread."""
 _READ_MIN, _READ_MAX, _READ_BUDGET = 4 * _KIB, 256 * _KIB, 2048 * _KIB
@@ -59,7 +61,6 @@ _SLOW = 0.02
 """Seconds after which a reader counts as slow."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
-_IOV_MAX = 512
 
 
 class DiskBlobs:
@@ -399,6 +400,7 @@ class _Writing:
         self._work: asyncio.Future[Any] | None = None
         self._temporary: Path | None = None
         self._file: IO[bytes] | None = None
+        self._written = self._begun = 0
 
     async def write(self, chunk: bytes) -> None:
         self._batch.append(chunk)
@@ -426,13 +428,13 @@ class _Writing:
 
     async def _commit(self, path_of: Callable[[], Path]) -> datetime:
         await self._settle()
-        chunks = self._take()
+        batch = self._take()
         try:
             if self._temporary is None and self._path is not None and self._size <= _SMALL:
-                self._digest.update(chunks)
-                self._work = self._store.small_files.write(str(self._path), b"".join(chunks))
+                self._digest.update(batch)
+                self._work = self._store.small_files.write(str(self._path), batch)
             else:
-                self._work = self._store.begin_in_thread(lambda: self._finish(chunks, path_of))
+                self._work = self._store.begin_in_thread(lambda: self._finish(batch, path_of))
             await asyncio.shield(self._work)
         except OSError as error:
             raise translate(error) from error
@@ -447,11 +449,11 @@ class _Writing:
         if self._file is not None:
             await asyncio.shield(self._store.in_thread(self._discard))
 
-    def _take(self) -> list[bytes]:
+    def _take(self) -> bytes:
         batch, self._batch = self._batch, []
         self._size += self._batched
         self._batched = 0
-        return batch
+        return batch[0] if len(batch) == 1 else b"".join(batch)
 
     async def _settle(self) -> None:
         """Waits for the batch on its way; cancelling the wait leaves the thread its file until it is done with it."""
@@ -459,21 +461,26 @@ class _Writing:
             await asyncio.shield(self._work)
             self._work = None
 
-    async def _flush(self, chunks: list[bytes]) -> None:
-        writing = self._store.in_thread(lambda: self._append(chunks))
-        hashing = self._store.in_thread(lambda: self._digest.update(chunks))
+    async def _flush(self, batch: bytes) -> None:
+        """One write and one update, whatever the batch came in: each return of a thread waits for the interpreter."""
+        writing = self._store.in_thread(lambda: self._append(batch))
+        hashing = self._store.in_thread(lambda: self._digest.update(batch))
         for outcome in await asyncio.gather(writing, hashing, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def _append(self, chunks: list[bytes]) -> None:
+    def _append(self, batch: bytes) -> None:
         if self._file is None:
             self._temporary, self._file = self._store.temporary()
-        _write_all(self._file, chunks)
+        _write_all(self._file, batch)
+        self._written += len(batch)
+        if self._written - self._begun >= _AHEAD:
+            _begin_storing(self._file, self._begun, self._written)
+            self._begun = self._written
 
-    def _finish(self, chunks: list[bytes], path_of: Callable[[], Path]) -> None:
-        self._append(chunks)
-        self._digest.update(chunks)
+    def _finish(self, batch: bytes, path_of: Callable[[], Path]) -> None:
+        self._append(batch)
+        self._digest.update(batch)
         assert self._file is not None
         assert self._temporary is not None
         path = path_of()
@@ -499,16 +506,16 @@ def translate(error: OSError) -> BlobStoreError:
     return BlobStoreError(f"The storage folder failed: {error.strerror or error}")
 
 
-def _write_all(file: IO[bytes], chunks: Sequence[bytes]) -> None:
-    descriptor = file.fileno()
-    for first in range(0, len(chunks), _IOV_MAX):
-        batch = chunks[first : first + _IOV_MAX]
-        wanted = sum(map(len, batch))
-        written = os.writev(descriptor, batch)
-        if written < wanted:
-            rest = memoryview(b"".join(batch))[written:]
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+def _write_all(file: IO[bytes], batch: bytes) -> None:
+    rest = memoryview(batch)
+    while rest:
+        rest = rest[os.write(file.fileno(), rest) :]
+
+
+def _begin_storing(file: IO[bytes], start: int, end: int) -> None:
+    """Tells the disk to begin with these bytes. Linux takes the advice so; what is on its way stays in memory too."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), start, end - start, os.POSIX_FADV_DONTNEED)
 
 
 def _append(reader: IO[bytes], place: IO[bytes]) -> None:

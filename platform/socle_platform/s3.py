@@ -313,9 +313,9 @@ class _Writing:
         self._batched = 0
         self._size += len(body)
         if len(body) >= _THREAD_HASH:
-            await asyncio.to_thread(self._digest.update, (body,))
+            await asyncio.to_thread(self._digest.update, body)
         else:
-            self._digest.update((body,))
+            self._digest.update(body)
         return body
 
     async def _send_part(self) -> None:
@@ -368,7 +368,7 @@ class _PartBody:
             sent += len(chunk)
             if sent > self._size:
                 break
-            self._digest.update((chunk,))
+            self._digest.update(chunk)
             if last:
                 yield last
             last = chunk

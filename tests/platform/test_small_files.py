@@ -43,7 +43,7 @@ async def test_files_that_come_together_are_all_durable(tmp_path: Path, fsyncs: 
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     files = SmallFiles(fsyncs)
-    wanted = {tmp_path / folder / str(number): os.urandom(number) for folder in "ab" for number in range(300)}
+    wanted = {tmp_path / folder / str(number): os.urandom(number) for folder in "ab" for number in range(270)}
     waiters = [files.write(str(path), body) for path, body in wanted.items()]
     assert not any(waiter.done() for waiter in waiters)
     await asyncio.gather(*waiters)
