@@ -61,7 +61,7 @@ async def furnish(
         await stack.enter_async_context(storage_sweeper.sweeping(settings.storage, resources))
         rest = rest_routes.build(settings.rest, resources, live)
         mounts = (
-            Mount("/rest/v1", "rest", rest, render_rest_error, body_limit=settings.gateway.body_limit),
+            Mount("/rest/v1", "rest", rest, render_rest_error, body_limit=settings.gateway.body_limit, quick=rest),
             Mount(_AUTH, "auth", auth, _render_auth_error, open_paths=AUTH_OPEN_PATHS),
             Mount("/storage/v1", "storage", storage, render_storage_error, checks_key=False),
         )

@@ -11,7 +11,9 @@ import asyncio
 import json
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from socle_app.quick_protocol import QuickProtocol
 
 TARGET_BYTES: Final = 65_535
 """The longest request target: what the parser of URLs takes."""
@@ -37,7 +39,7 @@ class _Refusal(Exception):
 _MALFORMED = _Refusal(400, "bad_request", "Invalid HTTP request received.")
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(QuickProtocol):
     """One connection."""
 
     _chunk = 0

@@ -20,8 +20,6 @@ from socle_platform.identity import (
     RequestFacts,
     identity_settings,
     render_search_path,
-    request_settings,
-    standing_settings,
 )
 from socle_platform.pgwire import messages
 from socle_platform.pgwire.block import (
@@ -31,10 +29,9 @@ from socle_platform.pgwire.block import (
     Record,
     Rollback,
     Types,
-    append_command,
     command,
     counted,
-    impossible_text,
+    written,
 )
 from socle_platform.pgwire.codec import Json
 from socle_platform.pgwire.connect import open_wire
@@ -47,10 +44,11 @@ from socle_platform.pgwire.errors import (
     PoolTimeout,
     ProtocolViolation,
 )
+from socle_platform.pgwire.pending import Pending
 from socle_platform.pgwire.pool import Pool
 from socle_platform.pgwire.protocol import Row
 from socle_platform.pgwire.stream import RowStream
-from socle_platform.pgwire.wire import Answer, Wire, is_stale_statement
+from socle_platform.pgwire.wire import Answer, Outcome, Wire, is_stale_statement
 
 if TYPE_CHECKING:
     from socle_platform.config.database import DatabaseSettings
@@ -255,9 +253,7 @@ class Database:
         Takes a session with its first statement. `isolation` is a level in SQL's words. A block that hides a failed
         statement raises DatabaseError 25P02 at its end, for nothing of it was kept.
         """
-        _refuse_none(who.role)
-        pairs = identity_settings(who, facts, search_path, settings)
-        opening = (_begin(isolation, read_only=read_only), _settings_command(_encoded(pairs)))
+        opening = (_begin(isolation, read_only=read_only), _frame(who, facts, search_path, settings))
         release = self._api.release if read_only else self._api.release_reset
         return Block(self._api, self._types, who.role, opening, release)
 
@@ -325,8 +321,7 @@ class Database:
         Cancelling the wait cancels the statement on the server.
         """
         explicit = isolation is not None or rollback or check is not None
-        values = _frame(who, facts, search_path, settings, role_settings, read_only=read_only and not explicit)
-        steps = [_settings_command(values)]
+        steps = [_frame(who, facts, search_path, settings, role_settings, read_only=read_only and not explicit)]
         if explicit:
             steps.insert(0, _begin(isolation, read_only=read_only))
         if before is not None:
@@ -355,6 +350,31 @@ class Database:
         self._give_back(wire, reset=not read_only if reset is None else reset)
         return result
 
+    def begin_as(
+        self,
+        who: Identity,
+        facts: RequestFacts,
+        statement: Prepared,
+        done: Callable[[Result | DatabaseError | DatabaseUnavailable | None], None],
+        *,
+        read_only: bool,
+        search_path: Sequence[str],
+        settings: Mapping[str, str],
+        role_settings: Mapping[str, str],
+        reset: bool,
+    ) -> Pending | None:
+        """The plainest `run_as`, without a task: `done` is called with the result, with the error, or with None.
+
+        None, here as from `done`, says that nothing was kept and that `run_as` has to be asked instead.
+        """
+        frame = _frame(who, facts, search_path, settings, role_settings, read_only=read_only)
+
+        def finish(found: Outcome | DatabaseError | DatabaseUnavailable | None) -> None:
+            done(Result(*found) if isinstance(found, Outcome) else found)
+
+        pending = Pending(self._api, (frame, _command(who.role, statement)), finish, reset=reset)
+        return pending if self._api.lend(pending) else None
+
     def _give_back(self, wire: Wire, *, reset: bool) -> None:
         if reset:
             self._api.release_reset(wire)
@@ -381,8 +401,10 @@ class Database:
         exception. The first portion is there before the block begins: errors of the statement's start come from
         `async with`.
         """
-        values = _frame(who, facts, search_path, settings, role_settings, read_only=False)
-        opening = [_begin(isolation, read_only=read_only), _settings_command(values)]
+        opening = [
+            _begin(isolation, read_only=read_only),
+            _frame(who, facts, search_path, settings, role_settings),
+        ]
         if before is not None:
             opening.append(_command(who.role, before))
         return RowStream(self._api, opening, _command(who.role, statement), batch, reset=not read_only)
@@ -391,26 +413,11 @@ class Database:
 # ---- the frame ---------------------------------------------------------------------------------------------------
 
 
-def _encoded(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
-    """Names and values of settings as counted parameters."""
-    return [messages.count(2 * len(pairs)), *_pieces(pairs)]
-
-
 def _service_frame(service: str, role: str) -> tuple[str, Command]:
     """The role that a service works as ("": its login), and the statement that takes it."""
     path = render_search_path(_SERVICE_SEARCH_PATHS.get(service, _PUBLIC))
     pairs = (("search_path", path), *((("role", role),) if role else ()))
-    return role, _settings_command(_encoded(pairs))
-
-
-def _pieces(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
-    """Names and values in wire form; text that is not UTF-8 loses what cannot be said."""
-    return [_setting_name(name) + messages.sized(value.encode(errors="replace")) for name, value in pairs]
-
-
-@lru_cache(maxsize=512)
-def _setting_name(name: str) -> bytes:
-    return messages.sized(name.encode(errors="replace"))
+    return role, _settings_command(pairs)
 
 
 def _frame(
@@ -418,26 +425,37 @@ def _frame(
     facts: RequestFacts,
     search_path: Sequence[str],
     settings: Mapping[str, str],
-    role_settings: Mapping[str, str],
+    role_settings: Mapping[str, str] = _NOTHING,
     *,
-    read_only: bool,
-) -> list[bytes]:
-    """The same as `_encoded(identity_settings(…))`, with the half that stays the same kept in wire form."""
-    extra = tuple(role_settings.items()) if role_settings else ()
-    number, standing = _standing(who.role, who.claims_json, tuple(search_path), extra, read_only)
-    request = request_settings(facts, settings)
-    return [messages.count(2 * (number + len(request))), standing, *_pieces(request)]
+    read_only: bool = False,
+) -> Command:
+    """The one statement that asserts `identity_settings` for the transaction it is in."""
+    return _framed(
+        who.role,
+        who.claims_json,
+        facts,
+        tuple(search_path),
+        tuple(settings.items()) if settings else (),
+        tuple(role_settings.items()) if role_settings else (),
+        read_only,
+    )
 
 
 @lru_cache(maxsize=1024)
-def _standing(
-    role: str, claims_json: str, search_path: tuple[str, ...], extra: tuple[tuple[str, str], ...], read_only: bool
-) -> tuple[int, bytes]:
+def _framed(
+    role: str,
+    claims_json: str,
+    facts: RequestFacts,
+    search_path: tuple[str, ...],
+    settings: tuple[tuple[str, str], ...],
+    role_settings: tuple[tuple[str, str], ...],
+    read_only: bool,
+) -> Command:
+    """Callers repeat themselves, so their settings are kept in wire form."""
     _refuse_none(role)
-    pairs = standing_settings(role, claims_json, search_path, extra)
-    if read_only:
-        pairs = (_READ_ONLY, *pairs)
-    return len(pairs), b"".join(_pieces(pairs))
+    who = Identity(role, None, _NOTHING, claims_json)
+    pairs = identity_settings(who, facts, search_path, dict(settings), role_settings=dict(role_settings))
+    return _settings_command((_READ_ONLY, *pairs) if read_only else pairs)
 
 
 def _refuse_none(role: str) -> None:
@@ -446,10 +464,11 @@ def _refuse_none(role: str) -> None:
         raise DatabaseError("22023", 'role "none" does not exist')
 
 
-def _settings_command(values: list[bytes]) -> Command:
-    """The one statement that asserts settings for the transaction it is in; `values` as `_encoded` gives them."""
-    sql = _settings_sql(int.from_bytes(values[0]) // 2)
-    return Command(sql, sql, values)
+def _settings_command(pairs: Sequence[tuple[str, str]]) -> Command:
+    """Text that is not UTF-8 loses what cannot be said."""
+    sql = _settings_sql(len(pairs))
+    pieces = [messages.sized(text.encode(errors="replace")) for pair in pairs for text in pair]
+    return Command(sql, sql, (messages.count(2 * len(pairs)) + b"".join(pieces),))
 
 
 @lru_cache(maxsize=256)
@@ -493,30 +512,18 @@ async def _exchange(wire: Wire, steps: Sequence[Command], skip: int = 0, *, whol
 
     A `whole` transaction is written once more where only a stale prepared statement was to blame: nothing was kept.
     """
-    answer = await wire.exchange(_written(wire, steps), skip)
+    answer = await wire.exchange(written(wire, steps), skip)
     if isinstance(answer.error, DatabaseError) and is_stale_statement(answer.error):
         wire.forget_statements()
         if whole:
             if wire.status != "I":
                 await wire.query("rollback")
-            answer = await wire.exchange(_written(wire, steps), skip)
+            answer = await wire.exchange(written(wire, steps), skip)
     if answer.error is not None:
         raise answer.error
     if len(answer.outcomes) != len(steps):
         raise wire.violated("fewer results than statements")
     return answer
-
-
-def _written(wire: Wire, steps: Sequence[Command]) -> bytes:
-    parts = wire.closing()
-    try:
-        for step in steps:
-            append_command(parts, wire, step)
-    except ValueError as problem:
-        wire.forget_unsent()
-        raise impossible_text(problem) from problem
-    parts.append(messages.SYNC)
-    return b"".join(parts)
 
 
 def _result(answer: Answer, at: int, after: Prepared | None, gucs: Sequence[str]) -> Result:

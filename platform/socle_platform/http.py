@@ -14,14 +14,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from socle_platform.errors import SocleError, WireResponse
 from socle_platform.events import Observe, RequestFailed, RequestServed, silent
 from socle_platform.identity import Identity, RequestFacts
-from socle_platform.keys import Keyring, TokenError, TokenMalformed
+from socle_platform.keys import Keyring, TokenError, TokenMalformed, expiry_of
+from socle_platform.quick import GiveUp, QuickApp, Reply, WholeRequest, WholeResponse, header_lines
 from socle_platform.request_headers import OPAQUE_PREFIX as OPAQUE_PREFIX
-from socle_platform.request_headers import Credentials, headers_of
+from socle_platform.request_headers import Credentials, RequestHeaders, headers_of
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -45,6 +46,8 @@ _EXPOSED_HEADERS = (
 
 _ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _EXPOSED = (b"access-control-expose-headers", _EXPOSED_HEADERS)
+_ANY_ORIGIN_LINE = header_lines((_ANY_ORIGIN,))
+_EXPOSED_LINE = header_lines((_EXPOSED,))
 _BODILESS = frozenset({"GET", "HEAD"})
 
 
@@ -68,6 +71,8 @@ class Mount:
     checks_key: bool = True
     open_paths: tuple[str, ...] = ()
     body_limit: int | None = None
+    quick: QuickApp | None = None
+    """Answers the same, where it can, in the quick lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,12 @@ def route_path(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return (path[len(root) :] or "/") if root and path.startswith(root) else path
+
+
+def decoded_path(path: bytes) -> str:
+    """An ASCII path with its percent-encoding undone, as the server puts it into a scope."""
+    text = path.decode("ascii")
+    return unquote(text) if "%" in text else text
 
 
 def request_id(scope: Scope) -> str:
@@ -211,6 +222,56 @@ class Gateway:
         self._policy = policy or GatewayPolicy()
         self._observe = observe
         self._fallback = fallback or _not_found
+        self._quick: Mapping[bytes, Mount] = {
+            mount.prefix.encode(): mount for mount in mounts if mount.quick is not None
+        }
+        self.quick_paths = tuple(prefix + b"/" for prefix in self._quick)
+        """Starts of the paths that `begin` may answer."""
+
+    def begin(self, request: WholeRequest, reply: Reply) -> GiveUp | None:
+        """As `QuickApp.begin`, with what the gateway adds to every exchange; refusals are for the ASGI application."""
+        method, path, query_string, headers, body, _ = request
+        end = path.find(b"/", path.find(b"/", 1) + 1)
+        mount = self._quick.get(path[:end])
+        if (
+            mount is None
+            or mount.quick is None
+            or (mount.checks_key and not self._admits(headers))
+            or (mount.body_limit is not None and len(body) > mount.body_limit)
+        ):
+            return None
+        started = time.perf_counter()
+        request_id = headers.request_id or _new_request_id()
+
+        def finish(response: WholeResponse | None) -> None:
+            if response is None:
+                reply(None)
+                return
+            status, lines, content = response
+            origin = b"" if b"access-control-allow-origin:" in lines else _ANY_ORIGIN_LINE
+            exposed = b"" if b"access-control-expose-headers:" in lines else _EXPOSED_LINE
+            reply(WholeResponse(status, b"%b%b%bx-request-id: %b\r\n" % (lines, origin, exposed, request_id), content))
+            duration = time.perf_counter() - started
+            self._observe(
+                RequestServed(mount.service, method, decoded_path(path), status, duration, request_id.decode())
+            )
+
+        return mount.quick.begin(WholeRequest(method, path[end:], query_string, headers, body, request_id), finish)
+
+    def _admits(self, headers: RequestHeaders) -> bool:
+        """Whether the key in these headers is known to be good; checked anew when it ends or ours change."""
+        keys, until = headers.remembered.get(self, _NEVER)
+        if keys is self._keyring.keys and self._keyring.time_of_day() < until:
+            return True
+        apikey = headers.credentials.apikey
+        if apikey is None:
+            return False
+        try:
+            identity = identity_of_apikey(apikey, self._keyring)
+        except TokenError:
+            return False
+        headers.remembered[self] = (self._keyring.keys, expiry_of(identity))
+        return True
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] not in ("http", "websocket"):
@@ -276,6 +337,9 @@ class Gateway:
                 },
             )
         return None
+
+
+_NEVER = ((), 0.0)
 
 
 class _Exchange:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -42,9 +43,8 @@ class Identity:
         return cls(role, None, MappingProxyType(claims), json.dumps(claims, separators=(",", ":")))
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
-    """What SQL may see of the request.
+class RequestFacts(NamedTuple):
+    """What SQL may see of the request (a tuple: it is made on every request, and a key of what is kept).
 
     Both JSON texts are objects; `headers_json` has lower-case names and no cookie.
     """
@@ -79,26 +79,10 @@ def identity_settings(
     path, headers, cookies; then `extra` (time zone, the called function's settings, `app.settings.*`) in its order.
     """
     return (
-        *standing_settings(who.role, who.claims_json, search_path, role_settings.items()),
-        *request_settings(facts, extra),
-    )
-
-
-def standing_settings(
-    role: str, claims_json: str, search_path: Iterable[str], role_settings: Iterable[tuple[str, str]] = ()
-) -> tuple[tuple[str, str], ...]:
-    """The first half of `identity_settings`: what stays the same from one request of a caller to the next."""
-    return (
         ("search_path", render_search_path(search_path)),
-        *role_settings,
-        ("role", role),
-        ("request.jwt.claims", claims_json),
-    )
-
-
-def request_settings(facts: RequestFacts, extra: Mapping[str, str] = _NOTHING) -> tuple[tuple[str, str], ...]:
-    """The second half: what belongs to one request."""
-    return (
+        *role_settings.items(),
+        ("role", who.role),
+        ("request.jwt.claims", who.claims_json),
         ("request.method", facts.method),
         ("request.path", facts.path),
         ("request.headers", facts.headers_json),

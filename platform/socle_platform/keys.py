@@ -180,7 +180,7 @@ class Keyring:
         cache_size: int = 1000,
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
-        self._time = time_of_day
+        self.time_of_day = time_of_day
         self._role_of = role_of
         self._anonymous_role = anonymous_role
         self._cache_size = cache_size
@@ -231,7 +231,7 @@ class Keyring:
 
     def verify(self, token: str) -> Identity:
         """Who the token's bearer is. Raises a TokenError."""
-        now = self._time()
+        now = self.time_of_day()
         hit = self._verified.get(token)
         if hit is not None:
             expires, identity = hit
@@ -246,9 +246,7 @@ class Keyring:
         claims_json = encode_claims({**claims, "role": role})
         identity = Identity(role, subject if isinstance(subject, str) else None, claims, claims_json, token)
         if self._cache_size:
-            expiry = claims.get("exp")
-            expires = float(expiry) + CLOCK_SKEW if isinstance(expiry, int | float) else float("inf")
-            self._verified[token] = (expires, identity)
+            self._verified[token] = (expiry_of(identity), identity)
             if len(self._verified) > self._cache_size:
                 self._verified.popitem(last=False)
         return identity
@@ -315,6 +313,11 @@ class Keyring:
             names = [audience] if isinstance(audience, str) else cast("list[str]", audience)
             if not any(self._audience(name) for name in names):
                 raise TokenAudienceMismatch
+
+
+def expiry_of(identity: Identity) -> float:
+    """Until when what proved this identity is good, in seconds since 1970, leeway included."""
+    return _as_number(identity.claims.get("exp"), float("inf")) + CLOCK_SKEW
 
 
 def _equals(expected: str) -> Callable[[str], bool]:

@@ -33,17 +33,32 @@ class RequestHeaders:
     apikey, bearer   as sent, in the headers `apikey` and `Authorization: Bearer …`
     request_id       the `x-request-id` that the client chose, if it can be taken over
     may_have_body    whether bytes may follow (RFC 9112 §6.3)
+    body_length      how many, where Content-Length alone says it
+    remembered       what anybody found out from these headers, by who did; kept and forgotten with them
     """
 
-    __slots__ = ("_pairs", "_texts", "apikey", "bearer", "credentials", "length", "may_have_body", "request_id")
+    __slots__ = (
+        "_texts",
+        "apikey",
+        "bearer",
+        "body_length",
+        "credentials",
+        "length",
+        "may_have_body",
+        "pairs",
+        "remembered",
+        "request_id",
+    )
 
-    def __init__(self, pairs: Pairs) -> None:
-        self._pairs = pairs
+    def __init__(self, pairs: tuple[tuple[bytes, bytes], ...]) -> None:
+        self.pairs = pairs
+        self.remembered: dict[object, Any] = {}
         self._texts: tuple[str, str] | None = None
         self.apikey: str | None = None
         self.bearer: str | None = None
         self.request_id: bytes | None = None
         self.may_have_body = False
+        self.body_length: int | None = 0
         self.length = 0
         for name, value in pairs:
             self.length += len(name) + len(value)
@@ -56,6 +71,8 @@ class RequestHeaders:
                 if self.request_id is None and _REQUEST_ID(value):
                     self.request_id = value
             elif name in {b"content-length", b"transfer-encoding"}:
+                sole = not self.may_have_body and name == b"content-length" and value.isdigit()
+                self.body_length = int(value) if sole else None
                 self.may_have_body = True
         self.credentials = self.with_apikey(self.apikey)
 
@@ -69,7 +86,7 @@ class RequestHeaders:
     def as_json(self) -> tuple[str, str]:
         """Headers and cookies as JSON objects (rest.md §13): header names in lower case, cookies apart."""
         if self._texts is None:
-            self._texts = _json_of(self._pairs)
+            self._texts = _json_of(self.pairs)
         return self._texts
 
 
@@ -95,15 +112,20 @@ def headers_of(scope: MutableMapping[str, Any]) -> RequestHeaders:
     """What the headers of this request say; read once per request, and once for all requests that send the same."""
     found: RequestHeaders | None = scope.get("socle.headers")
     if found is None:
-        pairs = tuple(scope["headers"])
-        found = _kept.get(pairs)
-        if found is None:
-            found = RequestHeaders(pairs)
-            if found.length <= _MAX_LENGTH:
-                if len(_kept) >= _MAX_KEPT:
-                    _kept.clear()
-                _kept[pairs] = found
-        scope["socle.headers"] = found
+        found = scope["socle.headers"] = read_headers(scope["headers"])
+    return found
+
+
+def read_headers(headers: Pairs) -> RequestHeaders:
+    """What these headers say."""
+    pairs = tuple(headers)
+    found = _kept.get(pairs)
+    if found is None:
+        found = RequestHeaders(pairs)
+        if found.length <= _MAX_LENGTH:
+            if len(_kept) >= _MAX_KEPT:
+                _kept.clear()
+            _kept[pairs] = found
     return found
 
 

@@ -39,6 +39,13 @@ class Response(NamedTuple):
     portions: AsyncGenerator[bytes] | None = None
 
 
+def without_content(response: Response) -> Response:
+    """The response as it may be sent: some statuses have neither a body nor its length."""
+    if response.status not in BODILESS:
+        return response
+    return response._replace(headers=tuple(pair for pair in response.headers if pair[0] != b"content-length"), body=b"")
+
+
 def respond(job: Job, outcome: Outcome, *, verbose_errors: bool = True) -> Response:
     """The answer to a job that ran. Raises RestError (PGRST111, PGRST112)."""
     plan = job.plan

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from socle_platform.db import Prepared
 from socle_platform.events import RequestFailed
-from socle_platform.http import facts_of, identity_of
-from socle_platform.identity import Identity
+from socle_platform.http import decoded_path, facts_of, identity_of
+from socle_platform.identity import Identity, RequestFacts
+from socle_platform.keys import expiry_of
 from socle_rest.cors import preflight, simple_headers
 from socle_rest.disconnect import ClientGone, Disconnects
 from socle_rest.errors import Code, RestError, failure_of, render_failure
@@ -23,10 +24,11 @@ from socle_rest.etag import with_etag
 from socle_rest.job import Job, make_job, may_stream, pre_request_of
 from socle_rest.openapi import ACCESSIBLE, OpenApiDocuments, parse_accessible
 from socle_rest.plan import Description, Inspection, RelationRead, make_plan
+from socle_rest.quick import KnownCaller, QuickRun, is_quick
 from socle_rest.request import ApiRequest, RawRequest, parse_request
-from socle_rest.respond import BODILESS, Response, respond, respond_description, respond_document
+from socle_rest.respond import Response, respond, respond_description, respond_document, without_content
 from socle_rest.run import Caller, run
-from socle_rest.shapes import Shapes, cut
+from socle_rest.shapes import Shapes, cut, negotiated, take_apart
 from socle_rest.statement_log import statements_answered
 from socle_rest.streaming import open_stream
 
@@ -35,12 +37,14 @@ if TYPE_CHECKING:
 
     from socle_platform.config.rest import RestSettings
     from socle_platform.errors import WireResponse
-    from socle_platform.http import ASGIApp, Receive, Scope, Send
+    from socle_platform.http import Receive, Scope, Send
     from socle_platform.ports import Resources
+    from socle_platform.quick import GiveUp, Reply, WholeRequest
+    from socle_platform.request_headers import RequestHeaders
     from socle_rest.headers import Header
     from socle_rest.plan import DatabasePlan
     from socle_rest.reload import Serving
-    from socle_rest.schema import Schema
+    from socle_rest.schema import RoleSettings, Schema
 
 _DISTRIBUTION = "socle-platform"
 _LOGGED_JOB = "socle.rest.job"
@@ -61,7 +65,7 @@ class Live(Protocol):
         ...
 
 
-def build(settings: RestSettings, resources: Resources, live: Live, *, standalone: bool = False) -> ASGIApp:
+def build(settings: RestSettings, resources: Resources, live: Live, *, standalone: bool = False) -> RestService:
     """The service. `standalone`: nothing stands in front of it, so it answers CORS itself, as PostgREST does, knows
     callers by their bearer token alone, and signs its answers. `settings` are those at the start; the current ones are
     in `live`."""
@@ -155,16 +159,78 @@ class RestService:
                 raise RestError(Code.NO_SCHEMA)
             return await self._serve(serving, serving.schema, identity, scope, receive, timer)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever happens is answered
-            failure = failure_of(error, authenticated=authenticated)
-            if failure.code == Code.INTERNAL:
-                self._resources.observe(
-                    RequestFailed("rest", scope["method"], scope["path"], scope.get("socle.request_id", ""), error)
-                )
-            response = render_failure(failure, verbose=serving.settings.verbose_errors)
-            headers = _encoded(response)
-            if failure.status == 503:
-                headers = (*headers, (b"retry-after", str(self._live.retry_after).encode()))
-            return Response(response.status, headers, b"" if scope["method"] == "HEAD" else response.body)
+            about = (scope["method"], scope["path"], scope.get("socle.request_id", ""))
+            return self._failed(serving, error, about, authenticated=authenticated)
+
+    def _failed(
+        self, serving: Serving, error: Exception, about: tuple[str, str, str], *, authenticated: bool
+    ) -> Response:
+        """The answer to a request that raised; `about` is its method, path and id."""
+        failure = failure_of(error, authenticated=authenticated)
+        if failure.code == Code.INTERNAL:
+            self._resources.observe(RequestFailed("rest", *about, error))
+        response = render_failure(failure, verbose=serving.settings.verbose_errors)
+        headers = _encoded(response)
+        if failure.status == 503:
+            headers = (*headers, (b"retry-after", str(self._live.retry_after).encode()))
+        return Response(response.status, headers, b"" if about[0] == "HEAD" else response.body)
+
+    # ---- the quick lane ------------------------------------------------------------------------------------------
+
+    def begin(self, request: WholeRequest, reply: Reply) -> GiveUp | None:
+        """As `QuickApp.begin`, behind a gateway. Whatever is refused or goes wrong here is said by `__call__`."""
+        serving = self._live.serving
+        schema, settings = serving.schema, serving.settings
+        if schema is None or _adds_to_answers(settings):
+            return None
+        try:
+            caller = self._known_caller(serving, request.headers)
+            job = None if caller.negotiated is None else self._known_job(serving, request, caller.negotiated)
+            if job is None or not is_quick(job, role := schema.role(caller.identity.role)):
+                return None
+            return self._begin(serving, request, reply, caller.identity, job, role)
+        except Exception:  # noqa: BLE001 - whatever it is, the application meets it again and tells of it
+            return None
+
+    def _begin(
+        self, serving: Serving, request: WholeRequest, reply: Reply, identity: Identity, job: Job, role: RoleSettings
+    ) -> GiveUp | None:
+        path = decoded_path(request.path)
+
+        def failed(error: Exception) -> Response:
+            about = (request.method, path, request.request_id.decode())
+            return self._failed(serving, error, about, authenticated=identity.role != serving.settings.anon_role)
+
+        facts = RequestFacts(request.method, path, *request.headers.as_json())
+        return QuickRun(serving, job, reply, failed).begin(self._resources.database, identity, facts, role)
+
+    def _known_caller(self, serving: Serving, headers: RequestHeaders) -> KnownCaller:
+        """Who calls, found out once for all requests with these headers. Raises as `_identify`."""
+        keyring = serving.keyring
+        known: KnownCaller | None = headers.remembered.get(self)
+        if (
+            known is None
+            or known.serving is not serving
+            or known.keys is not keyring.keys
+            or known.until <= keyring.time_of_day()
+        ):
+            scope = {"headers": headers.pairs, "socle.headers": headers}
+            identity = self._identify(serving, scope)
+            known = KnownCaller(serving, keyring.keys, expiry_of(identity), identity, negotiated(headers.pairs))
+            headers.remembered[self] = known
+        return known
+
+    def _known_job(
+        self, serving: Serving, request: WholeRequest, headers: tuple[tuple[bytes, bytes], ...]
+    ) -> Job | None:
+        """The job of a request whose shape is known."""
+        if serving is not self._shapes_of:
+            return None
+        method, path, query_string, _, body, _ = request
+        asked = take_apart(method, path, query_string, headers, body)
+        return None if asked is None else self._shapes.fill(asked, serving.settings.max_rows)
+
+    # ---- the stages ----------------------------------------------------------------------------------------------
 
     def _identify(self, serving: Serving, scope: Scope) -> Identity:
         """Who calls. Raises TokenError, or RestError (PGRST302)."""
@@ -266,6 +332,11 @@ class RestService:
         return self._documents.document(serving.generation, schema, name, settings, accessible)
 
 
+def _adds_to_answers(settings: RestSettings) -> bool:
+    """Whether each answer is to say more than its job does, or the log: that is for `__call__`."""
+    return settings.timing_enabled or settings.etag_enabled or settings.log_query or settings.trace_header is not None
+
+
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -314,10 +385,8 @@ def _encoded(response: WireResponse) -> tuple[Header, ...]:
 
 
 async def _send(send: Send, response: Response, extra: tuple[Header, ...] = ()) -> None:
-    headers, body = _with_extra(response.headers, extra), response.body
-    if response.status in BODILESS:
-        headers, body = tuple(pair for pair in headers if pair[0] != b"content-length"), b""
-    await send({"type": "http.response.start", "status": response.status, "headers": list(headers)})
+    status, headers, body, _ = without_content(response)
+    await send({"type": "http.response.start", "status": status, "headers": list(_with_extra(headers, extra))})
     await send({"type": "http.response.body", "body": body})
 
 

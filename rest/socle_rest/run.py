@@ -54,7 +54,7 @@ async def run(database: Database, caller: Caller, job: Job, schema: Schema, max_
         isolation=frame.isolation or role.isolation,
         search_path=frame.search_path,
         settings=frame.settings,
-        role_settings=dict(role.settings) if role.settings else _NO_SETTINGS,
+        role_settings=dict(role.settings) if role.settings else NO_SETTINGS,
         before=frame.before,
         after=None if job.planned is None else Prepared(job.planned.text, job.planned.args),
         check=None if frame.read_only else check,
@@ -63,24 +63,27 @@ async def run(database: Database, caller: Caller, job: Job, schema: Schema, max_
     )
     if check is not None and frame.read_only:
         check(result)
-    return _outcome(job, result, max_rows)
+    return outcome_of(job, result, max_rows)
 
 
-_NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 def _check_of(limits: RowLimits) -> Callable[[Result], None]:
-    def check(result: Result) -> None:
-        limits.verify(int(result.rows[0][1] or 0) if result.rows else 0)
+    return lambda result: verify(limits, result)
 
-    return check
+
+def verify(limits: RowLimits, result: Result) -> None:
+    """Raises what `RowLimits.verify` raises."""
+    limits.verify(int(result.rows[0][1] or 0) if result.rows else 0)
 
 
 def _number(value: bytes | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _outcome(job: Job, result: Result, max_rows: int | None) -> Outcome:
+def outcome_of(job: Job, result: Result, max_rows: int | None) -> Outcome:
+    """What the rows of a job mean."""
     if is_explained(job.plan):
         return Outcome(None, 0, b"".join([(row[0] or b"") + b"\n" for row in result.rows]))
     if not result.rows:  # a handler that is no aggregate was given no row

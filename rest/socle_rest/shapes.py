@@ -36,6 +36,7 @@ MAX_LENGTH = 2048
 """Bytes of a query string that is still worth keeping a shape of."""
 
 Key = tuple[Any, ...]
+Pair = tuple[bytes, bytes]
 
 _NEGOTIATED = frozenset({b"accept", b"accept-profile", b"content-profile", b"content-type", b"prefer", b"range"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -60,29 +61,38 @@ class Cut(NamedTuple):
     body: bytes | None = None
 
 
+def negotiated(headers: Iterable[Pair]) -> tuple[Pair, ...] | None:
+    """Those headers that shape the answer; None with a Range header, which has no shape."""
+    found = tuple(pair for pair in headers if pair[0] in _NEGOTIATED)
+    return None if any(name == b"range" for name, _ in found) else found
+
+
 def cut(raw: RawRequest) -> Cut | None:
     """The shape and values of a request; None when it has no shape."""
-    method = raw.method
-    if len(raw.query_string) > MAX_LENGTH or (raw.path.startswith(b"/rpc/") and method != "POST"):
-        return None
-    headers = [pair for pair in raw.headers if pair[0] in _NEGOTIATED]
-    if headers and any(pair[0] == b"range" for pair in headers):
+    headers = negotiated(raw.headers)
+    return None if headers is None else take_apart(raw.method, raw.path, raw.query_string, headers, raw.body)
+
+
+def take_apart(method: str, path: bytes, query_string: bytes, headers: tuple[Pair, ...], body: bytes) -> Cut | None:
+    """The same, with the headers as `negotiated`."""
+    if len(query_string) > MAX_LENGTH or (path.startswith(b"/rpc/") and method != "POST"):
         return None
     try:
         if method in _WITH_BODY:
-            return _cut_with_body(raw, headers)
-        return _cut_query(raw, headers, shows_location=method != "DELETE")
+            return _cut_with_body(method, path, query_string, headers, body)
+        return _cut_query(method, path, query_string, headers, shows_location=method != "DELETE")
     except (UnicodeDecodeError, Unreadable, RestError):
         return None
 
 
-def _cut_query(raw: RawRequest, headers: list[tuple[bytes, bytes]], *, shows_location: bool) -> Cut | None:
+def _cut_query(
+    method: str, path: bytes, query: bytes, headers: tuple[Pair, ...], *, shows_location: bool
+) -> Cut | None:
     """The key's parts are bytes where something stays as it is, and tuples where something was cut out."""
     values: dict[int, str] = {}
     numbers: dict[bytes, int] = {}
     pairs: list[tuple[bytes, bytes]] = []
     shape: list[bytes | tuple[bytes, ...]] = []
-    query = raw.query_string
     for part in (query.replace(b"+", b" ") if b"+" in query else query).split(b"&"):
         if not part:
             continue
@@ -103,7 +113,7 @@ def _cut_query(raw: RawRequest, headers: list[tuple[bytes, bytes]], *, shows_loc
     limit, offset = numbers.get(b"limit"), numbers.get(b"offset")
     if limit == 0 or (offset == 0 and limit is None):
         return None
-    key = (raw.method, raw.path, tuple(headers), tuple(shape))
+    key = (method, path, headers, tuple(shape))
     return Cut(key, values, limit, offset, _canonical(pairs) if shows_location else "")
 
 
@@ -111,17 +121,17 @@ def _ending(name: bytes) -> bytes:
     return name.rpartition(b".")[2] if b"." in name else name
 
 
-def _cut_with_body(raw: RawRequest, headers: list[tuple[bytes, bytes]]) -> Cut | None:
+def _cut_with_body(method: str, path: bytes, query_string: bytes, headers: tuple[Pair, ...], body: bytes) -> Cut | None:
     """With the body's keys in the shape; where `columns` names them, they are there already."""
     for name, value in headers:
         if name == b"content-type" and parse_media_type(value.decode("latin-1")).kind is not Kind.JSON:
             return None
-    asked = _cut_query(raw, headers, shows_location=False)
+    asked = _cut_query(method, path, query_string, headers, shows_location=False)
     if asked is None:
         return None
-    named = raw.method != "PUT" and any(part[:8] == b"columns=" for part in asked.key[3])
+    named = method != "PUT" and any(part[:8] == b"columns=" for part in asked.key[3])
     columns = frozenset[str]() if named else None
-    payload = parse_payload(raw.body, JSON, columns, is_call=raw.path.startswith(b"/rpc/"))
+    payload = parse_payload(body, JSON, columns, is_call=path.startswith(b"/rpc/"))
     if "" in payload.keys:
         return None
     return asked._replace(key=(*asked.key, payload.is_object, payload.keys), body=payload.text)

@@ -14,7 +14,10 @@ import pytest
 
 from socle_app import http_protocol
 from socle_app.http_server import running
-from socle_platform.http import Receive, Scope, Send
+from socle_platform.errors import WireResponse
+from socle_platform.http import Gateway, GatewayPolicy, Mount, Receive, Scope, Send
+from socle_platform.keys import Keyring
+from socle_platform.quick import GiveUp, Reply, WholeRequest, WholeResponse
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -216,3 +219,226 @@ async def test_answers_are_not_held_back_for_more(port: int) -> None:
         await reader.readuntil(b"0\r\n\r\n")
     assert time.perf_counter() - started < 0.3
     writer.close()
+
+
+# --- the quick lane --------------------------------------------------------------------------------------------------
+
+
+class Quick:
+    """Answers below `/q/v1` what its path asks for, in the quick lane unless the path says otherwise."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Reply] = []
+        self.arrived = asyncio.Event()
+        self.given_up = asyncio.Event()
+
+    def begin(self, request: WholeRequest, reply: Reply) -> GiveUp | None:
+        self.arrived.set()
+        match request.path:
+            case b"/not":
+                return None
+            case b"/later" | b"/over":
+                self.waiting.append(reply)
+            case b"/empty":
+                reply(WholeResponse(204, b"x-quick: 1\r\n"))
+            case b"/bare":
+                reply(WholeResponse(200, b"x-quick: 1\r\n", b"bare"))
+            case _:
+                said = b"%b?%b %b" % (request.path, request.query_string, request.body)
+                body = b"" if request.method == "HEAD" else said
+                reply(WholeResponse(200, b"content-length: %d\r\nx-quick: 1\r\n" % len(said), body))
+        return self.given_up.set
+
+
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application behind it."""
+    body = (await receive()).get("body", b"")
+    said = b"%b?%b %b" % (scope["raw_path"], scope["query_string"], body)
+    headers = [(b"content-length", b"%d" % len(said)), (b"x-slow", scope["path"].encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": said})
+
+
+def refuse(_error: Exception) -> WireResponse:
+    return WireResponse(500, (), b"")
+
+
+@pytest.fixture
+def quick() -> Quick:
+    return Quick()
+
+
+@pytest.fixture
+async def quick_port(quick: Quick) -> AsyncIterator[int]:
+    mount = Mount(
+        "/q/v1", "q", slow, lambda _: WireResponse(500, (), b""), checks_key=False, body_limit=100, quick=quick
+    )
+    gateway = Gateway((mount,), Keyring(()), GatewayPolicy())
+    with contextlib.closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        async with running(gateway, listener):
+            yield listener.getsockname()[1]
+
+
+class Line:
+    """One connection, on which a request is sent when the test says so."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, request: str, body: str = "", **headers: str) -> None:
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        length = f"content-length: {len(body)}\r\n" if body else ""
+        self.writer.write(f"{request} HTTP/1.1\r\nhost: x\r\n{lines}{length}\r\n{body}".encode())
+
+    async def hear(self, *, has_body: bool = True) -> tuple[str, str]:
+        """Head and body of the next answer."""
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 3)).decode()
+        length = [line[15:] for line in head.split("\r\n") if line.startswith("content-length:")]
+        return head, (await self.reader.readexactly(int(length[0]))).decode() if length and has_body else ""
+
+
+@pytest.fixture
+async def line(quick_port: int) -> AsyncIterator[Line]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", quick_port)
+    yield Line(reader, writer)
+    writer.close()
+
+
+async def test_complete_answers_in_one_write(line: Line) -> None:
+    line.send("GET /q/v1/a%20b?c=d%20e", x_request_id="an-id-of-mine")
+    head, body = await line.hear()
+    assert head.startswith("HTTP/1.1 200 OK\r\ndate: ")
+    assert "x-quick: 1\r\n" in head
+    assert "access-control-allow-origin: *\r\naccess-control-expose-headers: content-range" in head
+    assert "x-request-id: an-id-of-mine\r\n" in head
+    assert body == "/a%20b?c=d%20e "
+    line.send("POST /q/v1/a", "some body")
+    assert (await line.hear())[1] == "/a? some body"
+    line.send("HEAD /q/v1/a")
+    head, _ = await line.hear(has_body=False)
+    assert "content-length: 4\r\n" in head
+    line.send("GET /q/v1/empty")
+    head, _ = await line.hear()
+    assert head.startswith("HTTP/1.1 204 No Content\r\n")
+    assert "content-length" not in head
+    line.send("GET /q/v1/bare")
+    assert (await line.hear())[1] == "bare"
+
+
+async def test_a_body_in_pieces(line: Line, quick: Quick) -> None:
+    line.writer.write(b"POST /q/v1/a HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\none")
+    line.writer.write(b"two")
+    assert (await line.hear())[1] == "/a? onetwo"
+    assert quick.arrived.is_set()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "headers"),
+    [
+        ("GET /q/v1/not", "", {}),
+        ("POST /q/v1/a", "x" * 101, {}),
+        ("POST /q/v1/a", "", {"transfer-encoding": "chunked"}),
+        ("GET /q/v1/a", "", {"connection": "close"}),
+        ("GET /q/v1/é", "", {}),
+        ("GET /q/v1/a", "", {"connection": "upgrade", "upgrade": "other"}),
+        ("GET /elsewhere", "", {}),
+    ],
+)
+async def test_what_is_not_plain_is_for_the_application(
+    line: Line, request_line: str, body: str, headers: dict[str, str]
+) -> None:
+    line.send(request_line, body, **headers)
+    if "transfer-encoding" in headers:
+        line.writer.write(b"3\r\nabc\r\n0\r\n\r\n")
+    head, said = await line.hear()
+    assert "x-quick" not in head
+    if "é" in request_line:
+        assert head.startswith("HTTP/1.1 400")
+    elif "elsewhere" in request_line:
+        assert head.startswith("HTTP/1.1 404")
+    elif len(body) > 100:
+        assert head.startswith("HTTP/1.1 500")
+    else:
+        assert f"x-slow: {request_line.split()[1]}\r\n" in head
+        assert said == f"{request_line.split()[1]}? {'abc' if 'transfer-encoding' in headers else body}"
+
+
+async def test_what_turns_out_not_to_be_quick_is_left_to_the_application(line: Line, quick: Quick) -> None:
+    line.send("POST /q/v1/over?a=b", "kept")
+    await asyncio.wait_for(quick.arrived.wait(), 3)
+    line.send("GET /q/v1/next")  # meanwhile
+    quick.waiting[0](None)
+    head, body = await line.hear()
+    assert "x-slow: /q/v1/over\r\n" in head
+    assert body == "/q/v1/over?a=b kept"
+    assert (await line.hear())[1].endswith("/next? ")
+
+
+async def test_requests_behind_a_slow_one_wait_for_it(line: Line, quick: Quick) -> None:
+    line.send("GET /q/v1/later")
+    for name in "abc":
+        line.send(f"GET /q/v1/{name}")
+    await asyncio.wait_for(quick.arrived.wait(), 3)
+    quick.waiting[0](WholeResponse(200, b"content-length: 5\r\n", b"first"))
+    bodies = [(await line.hear())[1] for _ in range(4)]
+    assert [body.removeprefix("/q/v1").rstrip("? ") for body in bodies] == ["first", "/a", "/b", "/c"]
+
+
+async def test_a_client_that_goes_ends_its_request(line: Line, quick: Quick) -> None:
+    line.send("GET /q/v1/later")
+    await asyncio.wait_for(quick.arrived.wait(), 3)
+    line.writer.close()
+    await asyncio.wait_for(quick.given_up.wait(), 3)
+    quick.waiting[0](None)  # too late for anything
+
+
+async def test_a_client_that_goes_does_not_end_what_is_nearly_done(line: Line, quick: Quick) -> None:
+    line.send("POST /q/v1/later", "x")
+    await asyncio.wait_for(quick.arrived.wait(), 3)
+    line.writer.close()
+    await line.writer.wait_closed()
+    quick.waiting[0](WholeResponse(201, b""))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(quick.given_up.wait(), 0.3)
+
+
+async def test_a_server_that_goes_down_finishes_what_it_began(quick: Quick) -> None:
+    mount = Mount("/q/v1", "q", slow, refuse, checks_key=False, quick=quick)
+    with contextlib.closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        async with running(Gateway((mount,), Keyring(()), GatewayPolicy()), listener) as server:
+            line = Line(*await asyncio.open_connection("127.0.0.1", listener.getsockname()[1]))
+            line.send("GET /q/v1/later")
+            await asyncio.wait_for(quick.arrived.wait(), 3)
+            server.should_exit = True
+            while server.servers[0].is_serving():  # noqa: ASYNC110 - uvicorn has no event for this
+                await asyncio.sleep(0.01)
+            quick.waiting[0](WholeResponse(200, b"content-length: 4\r\n", b"done"))
+            head, body = await line.hear()
+            assert "connection: close\r\n" in head
+            assert body == "done"
+            assert await asyncio.wait_for(line.reader.read(), 3) == b""
+            line.writer.close()
+
+
+async def test_idle_connections_end_and_busy_ones_do_not(
+    quick_port: int, quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        http_protocol.HttpProtocol, "timeout_keep_alive", property(lambda _: 0.2, lambda _, __: None), raising=False
+    )
+    other = Line(*await asyncio.open_connection("127.0.0.1", quick_port))
+    other.send("GET /q/v1/a")
+    await other.hear()
+    for _ in range(4):
+        await asyncio.sleep(0.1)
+        other.send("GET /q/v1/a")
+        await other.hear()
+    other.send("GET /q/v1/later")
+    await asyncio.sleep(0.3)
+    quick.waiting[0](WholeResponse(200, b"content-length: 0\r\n"))
+    await other.hear()
+    assert await asyncio.wait_for(other.reader.read(), 3) == b""
+    other.writer.close()

@@ -29,6 +29,7 @@ from socle_platform.pgwire.protocol import (
     ParameterDescription,
     ParameterStatus,
     ReadyForQuery,
+    Row,
     RowDescription,
     ServerError,
     ServerNotice,
@@ -103,6 +104,44 @@ def test_an_error_ends_the_dropping_of_rows() -> None:
     decoder.skip_rows(2)
     decoder.feed(say(ServerError({"C": "22023"})))
     assert decoder.feed(say((b"x",))) == [(b"x",)]
+
+
+@given(
+    st.lists(st.none() | st.binary(max_size=9), max_size=4).map(tuple),
+    st.lists(st.none() | st.binary(max_size=9), max_size=4).map(tuple),
+    st.sampled_from(["SELECT 1", "INSERT 0 1", "SELECT 0"]),
+    st.sampled_from("ITE"),
+    st.integers(0, 2),
+    st.integers(0, 12),
+)
+def test_an_answer_of_one_row_read_in_one_step(
+    settings: Row, row: Row, tag: str, status: str, skipped: int, missing: int
+) -> None:
+    first: list[Event] = [Signal.BIND_COMPLETE, settings, CommandComplete("SELECT 1")]
+    said = [*first, Signal.BIND_COMPLETE, row, CommandComplete(tag), ReadyForQuery(status)]
+    data = b"".join(map(say, said))
+    is_such = (skipped, missing, tag, status) == (1, 0, "SELECT 1", "I")
+    decoder = Decoder()
+    decoder.skip_rows(skipped)
+    found = decoder.lone_row(data[: len(data) - missing])
+    assert found == (row if is_such else None)
+    if not is_such:  # nothing was taken: it can still be read as ever
+        plain = Decoder()
+        plain.skip_rows(skipped)
+        assert decoder.feed(data[: len(data) - missing]) == plain.feed(data[: len(data) - missing])
+    else:
+        assert decoder.ready == 1
+        assert decoder.feed(say((b"0",))) == [(b"0",)]
+
+
+@given(st.binary(max_size=80), st.binary(max_size=40))
+def test_noise_is_no_lone_row(noise: bytes, more: bytes) -> None:
+    decoder = Decoder()
+    decoder.skip_rows(1)
+    start, middle = say(Signal.BIND_COMPLETE), say(CommandComplete("SELECT 1"))
+    assert decoder.lone_row(noise) is None
+    assert decoder.lone_row(start + b"D" + noise + middle + start + b"D" + more) is None
+    assert decoder.ready == 0
 
 
 @given(st.lists(st.binary(max_size=60), max_size=6))

@@ -58,6 +58,19 @@ def append_command(parts: list[bytes], wire: Wire, step: Command) -> None:
     parts += (messages.bind(statement.head, step.values, step.tail), messages.EXECUTE)
 
 
+def written(wire: Wire, steps: Sequence[Command]) -> bytes:
+    """All steps up to their Sync, as one write. Raises DatabaseError 22021 for SQL that cannot be sent."""
+    parts = wire.closing()
+    try:
+        for step in steps:
+            append_command(parts, wire, step)
+    except ValueError as problem:
+        wire.forget_unsent()
+        raise impossible_text(problem) from problem
+    parts.append(messages.SYNC)
+    return b"".join(parts)
+
+
 def counted(args: Sequence[object]) -> list[bytes]:
     """The start of counted parameters. Raises DatabaseError 54023 beyond 65535."""
     if len(args) > messages.MAX_PARAMETERS:

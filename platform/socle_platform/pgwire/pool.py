@@ -6,18 +6,34 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from socle_platform.pgwire import messages
 from socle_platform.pgwire.connect import stop
 from socle_platform.pgwire.errors import DatabaseUnavailable, PoolTimeout
 
 if TYPE_CHECKING:
-    from socle_platform.pgwire.wire import Wire
+    from socle_platform.pgwire.wire import Answer, Wire
 
 
 _RETIRED = -1
 """The generation of a session that ends as soon as it is free."""
+
+
+class Waiter(Protocol):
+    """Who waits for a session: a future, or what is handed one without a task. None says that one may be opened now."""
+
+    def done(self) -> bool:
+        """Whether nothing is wanted any more."""
+        ...
+
+    def set_result(self, result: Wire | None, /) -> None:
+        """The wait is over."""
+        ...
+
+    def set_exception(self, exception: DatabaseUnavailable, /) -> None:
+        """There will be none."""
+        ...
 
 
 class Pool:
@@ -48,8 +64,8 @@ class Pool:
         self._idle: list[Wire] = []
         self._wires: set[Wire] = set()
         self._connecting = 0
-        self._waiters: deque[asyncio.Future[Wire | None]] = deque()
-        self._deadlines: deque[tuple[float, asyncio.Future[Wire | None]]] = deque()
+        self._waiters: deque[Waiter] = deque()
+        self._deadlines: deque[tuple[float, Waiter]] = deque()
         self._expiry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -84,7 +100,7 @@ class Pool:
         if self._idle:
             wire = self._idle.pop()
             if not (wire.closed or wire.has_news()):
-                return self._current(wire)
+                return self.current(wire)
             self._idle.append(wire)
         return None
 
@@ -107,9 +123,25 @@ class Pool:
                 deadline = loop.time() + self._acquire_timeout
             wire = await self._wait(loop, deadline)
             if wire is not None and not wire.closed:
-                return self._current(wire)
+                return self.current(wire)
 
-    def _current(self, wire: Wire) -> Wire:
+    def lend(self, waiter: Waiter) -> bool:
+        """Hands `waiter` a free session now, or the next that becomes free; False where one may be opened (`acquire`).
+
+        What comes later may be over already, or not know that statements have changed: see `current`.
+        """
+        wire = self.take()
+        if wire is not None:
+            waiter.set_result(wire)
+            return True
+        if self._idle or self._closing or self.size < self._size:
+            return False
+        loop = asyncio.get_running_loop()
+        self._enqueue(waiter, loop, loop.time() + self._acquire_timeout if self._acquire_timeout else None)
+        return True
+
+    def current(self, wire: Wire) -> Wire:
+        """The session, with its statements forgotten if they are those of an earlier schema."""
         if wire.generation != self.generation:
             wire.generation = self.generation
             wire.forget_statements()
@@ -149,13 +181,7 @@ class Pool:
 
     async def _wait(self, loop: asyncio.AbstractEventLoop, deadline: float | None) -> Wire | None:
         waiter: asyncio.Future[Wire | None] = loop.create_future()
-        self._waiters.append(waiter)
-        while self._deadlines and self._deadlines[0][1].done():
-            self._deadlines.popleft()
-        if deadline is not None:
-            self._deadlines.append((deadline, waiter))
-            if self._expiry is None:
-                self._expiry = loop.call_at(deadline, self._expire)
+        self._enqueue(waiter, loop, deadline)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -166,6 +192,15 @@ class Pool:
                 else:
                     self.release(wire)
             raise
+
+    def _enqueue(self, waiter: Waiter, loop: asyncio.AbstractEventLoop, deadline: float | None) -> None:
+        self._waiters.append(waiter)
+        while self._deadlines and self._deadlines[0][1].done():
+            self._deadlines.popleft()
+        if deadline is not None:
+            self._deadlines.append((deadline, waiter))
+            if self._expiry is None:
+                self._expiry = loop.call_at(deadline, self._expire)
 
     def _expire(self) -> None:
         """Gives up on those that have waited long enough; one timer for all, set to the oldest that still waits."""
@@ -217,8 +252,8 @@ class Pool:
         asyncio.get_running_loop().call_soon(self._write_reset, wire)
 
     def _write_reset(self, wire: Wire) -> None:
-        def done(error: Exception | None) -> None:
-            if error is not None:
+        def done(answer: Answer) -> None:
+            if answer.error is not None:
                 wire.terminate()
             else:
                 self.release(wire)

@@ -222,6 +222,10 @@ _COMMAND_COMPLETE: Final = ord("C")
 _READY_FOR_QUERY: Final = ord("Z")
 _ERROR: Final = ord("E")
 _ENDS_RESULT: Final = frozenset(b"CIs")
+_SELECTED_ONE: Final = b"C\0\0\0\rSELECT 1\0"
+_SKIPPED_STARTS: Final = b"2\0\0\0\4D"
+_ROW_STARTS: Final = _SELECTED_ONE + b"2\0\0\0\4D"
+_ROW_ENDS: Final = _SELECTED_ONE + b"Z\0\0\0\5I"
 
 
 class Decoder:
@@ -244,6 +248,28 @@ class Decoder:
     def skip_rows(self, results: int) -> None:
         """Drops the rows of the next `results` results: a settings statement's row tells nothing."""
         self._skip = results
+
+    def lone_row(self, data: bytes) -> Row | None:
+        """The row of an answer that is there as a whole: one result to skip, then one row. None for any other.
+
+        Most answers are so, and this is them at a quarter of the cost of `feed`, which reads all that this does not.
+        """
+        if self._skip != 1 or self._pending or not data.startswith(_SKIPPED_STARTS):
+            return None
+        try:
+            start = 6 + _uint32(data, 6)[0]
+            if not data.startswith(_ROW_STARTS, start):
+                return None
+            start += len(_ROW_STARTS)
+            stop = start + _uint32(data, start)[0]
+            if data[stop:] != _ROW_ENDS:
+                return None
+            row = _row(data, start + 4, stop)
+        except (error, ProtocolViolation):
+            return None
+        self._skip = 0
+        self.ready += 1
+        return row
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes, in order."""

@@ -61,6 +61,10 @@ class Answer(NamedTuple):
     error: DatabaseError | ConnectionLost | None = None
 
 
+_ONE_ROW = "SELECT 1"
+_SKIPPED = Outcome([], _ONE_ROW)
+
+
 class Statement:
     """A prepared statement of one session; `columns` is None until it has been described, () if it gives no rows."""
 
@@ -92,7 +96,7 @@ class Wire(asyncio.Protocol):
         self._answers = 0
         self._waiter: asyncio.Future[Answer] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._after: Callable[[DatabaseError | ConnectionLost | None], None] | None = None
+        self._after: Callable[[Answer], None] | None = None
         self.listener: Callable[[list[Event]], None] | None = None
         self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
         # One write must never evict its own statements; 0 keeps none.
@@ -128,6 +132,12 @@ class Wire(asyncio.Protocol):
             self._poll.register(sock.fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
+        if self.busy and self.listener is None and not (self._events or self._parsing or self._describing):
+            row = self._decoder.lone_row(data)
+            if row is not None:
+                self.status = "I"
+                self._hand_over(Answer([_SKIPPED, Outcome([row], _ONE_ROW)]))
+                return
         try:
             events = self._decoder.feed(data)
         except ProtocolViolation as problem:
@@ -140,12 +150,12 @@ class Wire(asyncio.Protocol):
         elif self._decoder.ready == self._answers:
             self._keep(events)
         else:
-            self._answer(events)
+            self._complete(events)
 
     def _keep(self, events: list[Event]) -> None:
         """An answer that is not complete yet."""
         waiter = self._waiter
-        if waiter is None or waiter.done():
+        if self._after is None and (waiter is None or waiter.done()):
             events = [event for event in events if type(event) is not tuple]
         self._events += events
         if events and type(events[-1]) is CopyResponse and events[-1].direction is not Direction.OUT:
@@ -153,16 +163,19 @@ class Wire(asyncio.Protocol):
             self.failure = ConnectionLost(error=DatabaseError("0A000", "COPY from the client is not possible here"))
             self.abort()
 
-    def _answer(self, events: list[Event]) -> None:
+    def _complete(self, events: list[Event]) -> None:
         """The answer's end."""
-        self._answers = self._decoder.ready
         if self._events:
             self._events += events
             events = self._events
             self._events = []
-        self.busy = False
         # Read here and not by whoever waits: it may be cancelled between the answer's arrival and its own turn.
-        answer = self._read(events)
+        self._hand_over(self._read(events))
+
+    def _hand_over(self, answer: Answer) -> None:
+        """Gives a complete answer to whoever waits for it."""
+        self._answers = self._decoder.ready
+        self.busy = False
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(answer)
@@ -171,7 +184,7 @@ class Wire(asyncio.Protocol):
             self._drained.set_result(None)
         after, self._after = self._after, None
         if after is not None:
-            after(answer.error)
+            after(answer)
 
     def eof_received(self) -> bool:
         return False
@@ -199,7 +212,7 @@ class Wire(asyncio.Protocol):
         if self.on_close is not None:
             self.on_close(self)
         if after is not None:
-            after(self.lost())
+            after(Answer([], self.lost()))
 
     # ---- ends ----------------------------------------------------------------------------------------------------
 
@@ -280,14 +293,19 @@ class Wire(asyncio.Protocol):
         self._transport.write(payload)
         return waiter
 
-    def exchange_later(self, payload: bytes, after: Callable[[DatabaseError | ConnectionLost | None], None]) -> None:
-        """The same with nobody waiting: `after` is called with the error, if there was one."""
+    def exchange_later(self, payload: bytes, after: Callable[[Answer], None], skip: int = 0) -> None:
+        """The same without a task: `after` is called with the answer, also where nothing can be sent."""
         if self.closed or self._transport is None:
-            after(self.lost())
+            after(Answer([], self.lost()))
             return
         self.busy = True
+        self._decoder.skip_rows(skip)
         self._after = after
         self._transport.write(payload)
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer of `exchange_later` any more: `drain` before anything else."""
+        self._after = None
 
     async def drain(self) -> None:
         """Waits until the answer of a cancelled exchange is complete, or the session is over."""
