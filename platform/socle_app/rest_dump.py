@@ -66,6 +66,7 @@ def _database(settings: RestSettings, database: DatabaseSettings) -> dict[str, s
         "db-pool-max-idletime": int(database.idle_timeout),
         "db-pool-max-lifetime": int(database.max_lifetime),
         "db-pre-config": _name(settings.pre_config),
+        "db-replica-uris": " ".join(database.replica_dsns),
         "db-prepared-statements": settings.prepared_statements,
         "db-uri": database.api_dsn,
     }

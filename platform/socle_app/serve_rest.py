@@ -34,8 +34,10 @@ from socle_rest.statement_log import StatementAnswered
 
 if TYPE_CHECKING:
     from socle_platform.config.database import DatabaseSettings
+    from socle_platform.db import Database
     from socle_platform.events import Observation, Observe
     from socle_platform.http import ASGIApp, Message, Receive, Scope, Send
+    from socle_platform.replicas import Replicas
     from socle_rest.reload import Live
 
 DEFAULT_URI = "postgresql://"
@@ -142,18 +144,37 @@ async def open_rest(
         admin = stack.enter_context(_listening(settings.admin)) if _wanted(settings.admin) else None
         database = Database(options.database, observe)
         stack.push_async_callback(database.close)
-        live = _make_live(options, observe, database.renew_sessions, fatal)
+        replicas = _replicas(options.database, database, observe)
+        live = _make_live(options, observe, lambda: _renew(database, replicas), fatal)
         observe.subscribe(RestLog(lambda: live.serving.settings))
         observe.subscribe(metrics := RestMetrics(database))
         stack.push_async_callback(live.close)
         await live.start()
+        if replicas is not None:
+            stack.push_async_callback(replicas.close)
+            await replicas.start()
         resources = Resources(database, live.serving.keyring, observe=observe)
-        app = Observed(routes.build(settings, resources, live, standalone=True), observe)
+        app = Observed(routes.build(settings, resources, live, standalone=True, replicas=replicas), observe)
         await stack.enter_async_context(running(app, listener))
         if admin is not None:
             admin_app = AdminApp(live, metrics, lambda: _reach(listener))
             await stack.enter_async_context(running(admin_app, admin))
         yield live, (_address(listener), "" if admin is None else _address(admin))
+
+
+def _replicas(settings: DatabaseSettings, primary: Database, observe: Observe) -> Replicas | None:
+    from socle_platform.db import Database
+    from socle_platform.replicas import Replicas
+
+    if not settings.replica_dsns:
+        return None
+    return Replicas(primary, [Database(replace(settings, api_dsn=one)) for one in settings.replica_dsns], observe)
+
+
+def _renew(database: Database, replicas: Replicas | None) -> None:
+    database.renew_sessions()
+    if replicas is not None:
+        replicas.renew_sessions()
 
 
 def _make_live(

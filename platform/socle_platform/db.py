@@ -216,6 +216,19 @@ class Database:
         finally:
             self._api.release(wire)
 
+    async def ask(self, sql: str) -> bytes | None:
+        """The first value that a statement of the platform's own gives to the login role itself, as text.
+
+        Raises DatabaseUnavailable, or DatabaseError."""
+        wire = await self._api.acquire()
+        try:
+            rows = (await wire.query(sql))[0].rows
+        except BaseException:
+            self._api.recover(wire)
+            raise
+        self._api.release(wire)
+        return rows[0][0] if rows else None
+
     async def close(self) -> None:
         """Ends every session once it is idle, at the latest after the cancel timeout."""
         for pool in self._pools.values():

@@ -25,6 +25,7 @@ from socle_rest.job import Job, make_job, may_stream, pre_request_of
 from socle_rest.openapi import ACCESSIBLE, OpenApiDocuments, parse_accessible
 from socle_rest.plan import Description, Inspection, RelationRead, make_plan
 from socle_rest.quick import KnownCaller, QuickRun, is_quick
+from socle_rest.replicated import position_headers, run_replicated
 from socle_rest.request import ApiRequest, RawRequest, parse_request
 from socle_rest.respond import Response, respond, respond_description, respond_document, without_content
 from socle_rest.run import Caller, run
@@ -36,14 +37,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from socle_platform.config.rest import RestSettings
+    from socle_platform.db import Database
     from socle_platform.errors import WireResponse
     from socle_platform.http import Receive, Scope, Send
     from socle_platform.ports import Resources
     from socle_platform.quick import GiveUp, Reply, WholeRequest
+    from socle_platform.replicas import Replicas
     from socle_platform.request_headers import RequestHeaders
     from socle_rest.headers import Header
     from socle_rest.plan import DatabasePlan
     from socle_rest.reload import Serving
+    from socle_rest.run import Outcome
     from socle_rest.schema import RoleSettings, Schema
 
 _DISTRIBUTION = "socle-platform"
@@ -65,12 +69,19 @@ class Live(Protocol):
         ...
 
 
-def build(settings: RestSettings, resources: Resources, live: Live, *, standalone: bool = False) -> RestService:
+def build(
+    settings: RestSettings,
+    resources: Resources,
+    live: Live,
+    *,
+    standalone: bool = False,
+    replicas: Replicas | None = None,
+) -> RestService:
     """The service. `standalone`: nothing stands in front of it, so it answers CORS itself, as PostgREST does, knows
     callers by their bearer token alone, and signs its answers. `settings` are those at the start; the current ones are
-    in `live`."""
+    in `live`. `replicas` take reads."""
     del settings
-    return RestService(resources, live, standalone=standalone)
+    return RestService(resources, live, standalone=standalone, replicas=replicas)
 
 
 _Work = Job | tuple[ApiRequest, Description | Inspection]
@@ -111,8 +122,9 @@ _NO_TIMER = _NoTimer()
 class RestService:
     """One ASGI application; all state is in `live`, the connection pool and the caches of documents."""
 
-    def __init__(self, resources: Resources, live: Live, *, standalone: bool) -> None:
+    def __init__(self, resources: Resources, live: Live, *, standalone: bool, replicas: Replicas | None = None) -> None:
         self._resources = resources
+        self._replicas = replicas
         self._live = live
         self._standalone = standalone
         self._shapes = Shapes()
@@ -181,7 +193,7 @@ class RestService:
         """As `QuickApp.begin`, behind a gateway. Whatever is refused or goes wrong here is said by `__call__`."""
         serving = self._live.serving
         schema, settings = serving.schema, serving.settings
-        if schema is None or _adds_to_answers(settings):
+        if schema is None or self._replicas is not None or _adds_to_answers(settings):
             return None
         try:
             caller = self._known_caller(serving, request.headers)
@@ -256,11 +268,13 @@ class RestService:
         caller = Caller(identity, facts_of(scope))
         with self._disconnects.watch(receive):
             if isinstance(work, Job):
-                outcome = await run(self._resources.database, caller, work, schema, settings.max_rows)
+                database, outcome = await self._run(caller, work, schema, settings.max_rows, scope)
                 if work.streamed is not None and outcome.rows == work.max_rows:
-                    return await open_stream(self._resources.database, caller, work, schema)
+                    return await open_stream(database, caller, work, schema)
                 timer.stage("transaction")
                 response = respond(work, outcome, verbose_errors=settings.verbose_errors)
+                if self._replicas is not None and (position := await position_headers(self._replicas, work)):
+                    response = response._replace(headers=(*response.headers, *position))
             else:
                 response = await self._describe(serving, schema, caller, work)
                 timer.stage("transaction")
@@ -268,6 +282,14 @@ class RestService:
         if isinstance(timer, _Timer):
             return Response(response.status, (*response.headers, timer.header()), response.body)
         return response
+
+    async def _run(
+        self, caller: Caller, job: Job, schema: Schema, max_rows: int | None, scope: Scope
+    ) -> tuple[Database, Outcome]:
+        """The outcome of a job, and the database that it is of."""
+        if self._replicas is not None:
+            return await run_replicated(self._replicas, caller, job, schema, max_rows, scope["headers"])
+        return self._resources.database, await run(self._resources.database, caller, job, schema, max_rows)
 
     def _decide(self, serving: Serving, schema: Schema, raw: RawRequest, timer: _NoTimer) -> _Work:
         """What to do for a request: the job of its shape with its own values, or a plan of its own."""

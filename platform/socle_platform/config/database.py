@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -47,6 +48,11 @@ class DatabaseSettings:
     statement_cache: int = 256
     application_name: str = "socle"
     libpq: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    replica_dsns: tuple[str, ...] = field(default=(), repr=False)
+    """Logins as `api_dsn` on servers that follow its server."""
+
+
+_between_uris = re.compile(r"[\s,]+(?=postgres(?:ql)?://)")
 
 
 def load_database_port(read: Reader) -> int:
@@ -58,6 +64,7 @@ def load_database(read: Reader, api_dsn: str = "", service_dsns: Mapping[str, st
     """Settings from the environment, under PostgREST's names where it has one; `api_dsn` is used where none is set."""
     return DatabaseSettings(
         api_dsn=read.secret("PGRST_DB_URI", default=api_dsn),
+        replica_dsns=tuple(_between_uris.split(uris)) if (uris := read.secret("PGRST_DB_REPLICA_URIS").strip()) else (),
         service_dsns=dict(service_dsns or {}),
         libpq={f"PG{name}": value for name, value in read.prefixed("PG").items()},
         api_pool_size=read.integer("PGRST_DB_POOL", default=10, minimum=1),
