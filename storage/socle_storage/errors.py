@@ -9,12 +9,13 @@ on the S3, vector and analytics routes, which answer with the real one (contract
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+
+import orjson
 
 from socle_platform.blobs import BlobNotFound, BlobStoreError, BlobStoreFull
 from socle_platform.db import DatabaseError, DatabaseUnavailable, PoolTimeout
-from socle_platform.errors import SocleError
-from socle_platform.http import BodyTooLarge, json_response
+from socle_platform.errors import SocleError, WireResponse
+from socle_platform.http import BodyTooLarge
 from socle_platform.keys import (
     TokenEmpty,
     TokenError,
@@ -25,8 +26,7 @@ from socle_platform.keys import (
     TokenSignatureInvalid,
 )
 
-if TYPE_CHECKING:
-    from socle_platform.errors import WireResponse
+JSON = "application/json; charset=utf-8"
 
 
 class Code(StrEnum):
@@ -189,6 +189,11 @@ def related_missing() -> StorageError:
 def invalid_input(message: str) -> StorageError:
     """What a request's body, query or headers lack, in the words of JSON schema validation."""
     return invalid_request(message, legacy="Error")
+
+
+def not_json(text: str) -> StorageError:
+    """A body that is marked as JSON and is none, in the official service's words."""
+    return invalid_request(f"Body {text} content-type is set to 'application/json'", legacy="FastifyError")
 
 
 def no_content() -> StorageError:
@@ -376,9 +381,10 @@ def is_known(error: Exception) -> bool:
 def render(error: Exception, *, semantic: bool = False) -> WireResponse:
     """The JSON error response. `semantic`: the real status, as the S3, vector and analytics routes answer."""
     known = translate(error)
-    headers: list[tuple[str, str]] = []
+    headers = [("content-type", JSON)]
     if known.legacy == "Not found":
         headers.append(("cache-control", "no-store"))
     if known.close:
         headers.append(("connection", "close"))
-    return json_response(known.status if semantic else known.http_status, known.body(), headers)
+    status = known.status if semantic else known.http_status
+    return WireResponse(status, tuple(headers), orjson.dumps(known.body()))

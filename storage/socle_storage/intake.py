@@ -51,8 +51,8 @@ async def take_upload(
     content_type = exchange.header("content-type") or DEFAULT_TYPE
     if not _MEDIA_TYPE.fullmatch(content_type.strip()):
         raise invalid_content_type()
-    robots_tag = exchange.header("x-robots-tag")
-    if robots_tag is not None:
+    robots_tag = exchange.header("x-robots-tag") or None
+    if robots_tag:
         verify_robots_tag(robots_tag)
     upload = Upload(
         *target,

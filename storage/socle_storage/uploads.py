@@ -92,6 +92,12 @@ async def find_target(storage: Storage, caller: Caller, bucket: str, name: str, 
     return found
 
 
+def single_limit(storage: Storage, bucket: Bucket, name: str) -> int:
+    """Bytes that the object may have when the S3 protocol sends it in one request."""
+    limit = size_limit(storage, bucket, name, standard=False)
+    return min(limit, storage.settings.standard_limit or limit)
+
+
 def size_limit(storage: Storage, bucket: Bucket, name: str, *, standard: bool = True) -> int:
     """Bytes that the object may have. `standard`: a plain upload, which may have a lower ceiling of its own."""
     if is_placeholder(name):

@@ -12,7 +12,7 @@ import orjson
 
 from socle_platform.errors import WireResponse
 from socle_platform.http import send_response
-from socle_storage.errors import StorageError, aborted, invalid_header, invalid_request, translate
+from socle_storage.errors import JSON, StorageError, aborted, invalid_header, not_json, translate
 
 if TYPE_CHECKING:
     from socle_platform.http import Receive, Scope, Send
@@ -80,20 +80,26 @@ class Exchange:
                 yield body
 
     async def json(self) -> Any:
-        """The body as JSON, None when it is empty or not marked as JSON. Raises InvalidRequest, EntityTooLarge."""
+        """The body as JSON, None when there is none or it is marked as something else.
+
+        Raises InvalidRequest, EntityTooLarge.
+        """
         body = bytearray()
         async for chunk in self.stream():
             body += chunk
             if len(body) > MAX_JSON:
                 raise translate(_too_large())
-        content_type = (self.header("content-type") or "application/json").lower()
-        if not body or "json" not in content_type:
+        content_type = (self.header("content-type") or "").lower()
+        if content_type and "json" not in content_type:
+            return None
+        if not body:
+            if content_type:
+                raise not_json("cannot be empty when")
             return None
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
-            text = "Body is not valid JSON but content-type is set to 'application/json'"
-            raise invalid_request(text, legacy="FastifyError") from None
+            raise not_json("is not valid JSON but") from None
 
     async def drain(self) -> bool:
         """Reads away what is left of a refused body; False when it is too much, and the connection has to end."""
@@ -144,7 +150,7 @@ def render_json(body: object, status: int = 200) -> WireResponse:
 
 def render_raw_json(raw: bytes, status: int = 200) -> WireResponse:
     """JSON that is bytes already."""
-    return WireResponse(status, (("content-type", "application/json; charset=utf-8"),), raw)
+    return WireResponse(status, (("content-type", JSON),), raw)
 
 
 def raw_path(scope: Scope) -> str:

@@ -67,6 +67,7 @@ async def test_an_image_over_http(lab: Lab) -> None:
     assert answer.headers["x-transformations"] == "height:30,width:30,resizing_type:fill,quality:60"
     assert answer.headers["vary"] == "Accept"
     assert answer.headers["cache-control"] == "max-age=77"
+    assert "x-transformations" not in (await lab.http.get(f"/render/image/public/{bucket}/a.png")).headers
     row = await lab.row(bucket, "a.png")
     assert row is not None
     assert answer.headers["etag"] == row["metadata"]["eTag"]

@@ -81,7 +81,9 @@ class Images:
             return
         asset = await load_asset(storage, row)
         headers = render_headers(storage, exchange, asset, presentation)
-        headers += [("vary", "Accept"), ("x-transformations", transform.render())]
+        headers.append(("vary", "Accept"))
+        if said := transform.render():
+            headers.append(("x-transformations", said))
         conditions = Conditions(exchange.header("if-none-match"), exchange.header("if-modified-since"))
         if is_unchanged(conditions, asset.etag, asset.modified):
             kept = {"etag", "cache-control", "expires", "last-modified", "vary"}

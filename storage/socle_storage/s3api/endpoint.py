@@ -61,6 +61,7 @@ _UNSUPPORTED = {
     "select": "queries on objects",
     "tagging": "writing tags",
     "torrent": "torrents",
+    "versioning": "versions of objects",
     "website": "websites",
 }
 _OBJECT: Mapping[tuple[str, str], Operation] = {

@@ -42,7 +42,7 @@ from socle_storage.uploads import (
     probe,
     publish,
     receive,
-    size_limit,
+    single_limit,
     verify_type,
 )
 
@@ -151,7 +151,7 @@ async def post_object(storage: Storage, exchange: Exchange, bucket: str) -> None
         )
         verify_type(target, name, upload.mimetype)
         await probe(storage, caller, upload)
-        limit = size_limit(storage, target, name, standard=False)
+        limit = single_limit(storage, target, name)
         if policy.maximum is not None:
             limit = min(limit, policy.maximum)
         announced = checksum_header(fields.items())

@@ -151,17 +151,23 @@ async def list_parts(call: S3Call) -> None:
     upload = await _find(call)
     limit = call.whole("max-parts", 1000, minimum=1)
     after = call.whole("part-number-marker", 0, maximum=MAX_PARTS)
-    parts = await call.storage.store.multipart_parts(upload.id, after, limit + 1)
+    parts = await call.storage.store.dated_parts(upload.id, after, limit + 1)
     more = len(parts) > limit
-    listed: list[Node] = [
-        ("Part", [("PartNumber", part.number), ("ETag", part.etag), ("Size", part.size)]) for part in parts[:limit]
-    ]
+    listed: list[Node] = []
+    for part, moment in parts[:limit]:
+        facts: list[Node] = [
+            ("PartNumber", part.number),
+            ("LastModified", moment),
+            ("ETag", part.etag),
+            ("Size", part.size),
+        ]
+        listed.append(("Part", facts))
     nodes: list[Node] = [
         ("Bucket", upload.bucket),
         ("Key", call.shown(upload.key)),
         ("UploadId", upload.id),
         ("PartNumberMarker", after),
-        ("NextPartNumberMarker", parts[limit - 1].number if more else None),
+        ("NextPartNumberMarker", parts[limit - 1][0].number if more else None),
         ("MaxParts", limit),
         ("IsTruncated", more),
         ("StorageClass", "STANDARD"),

@@ -11,7 +11,7 @@ from socle_platform.errors import WireResponse
 from socle_storage import objects
 from socle_storage.caching import Conditions, is_range_current, is_unchanged, parse_moment, parse_tags, render_http_date
 from socle_storage.errors import Code, StorageError, invalid_range, no_such_bucket, no_such_key, too_large
-from socle_storage.names import verify_bucket, verify_key
+from socle_storage.names import PLACEHOLDER, verify_bucket, verify_key
 from socle_storage.objects import CopyOptions
 from socle_storage.ranges import ByteRange, parse_ranges
 from socle_storage.s3api.call import S3Call, metadata_headers
@@ -27,7 +27,7 @@ from socle_storage.uploads import (
     probe,
     publish,
     receive,
-    size_limit,
+    single_limit,
     verify_type,
 )
 
@@ -49,13 +49,17 @@ _OVERRIDES = {
 
 
 async def put_object(call: S3Call) -> None:
-    """Stores the body. `If-None-Match: *` only where there is no such object yet."""
+    """Stores the body. `If-None-Match: *` only where there is no such object yet.
+
+    An empty body under a name that ends in a slash is a folder, which is marked as everywhere in the service.
+    """
     storage, caller = call.storage, call.caller
-    bucket = await find_target(storage, caller, call.bucket, call.key)
     payload = open_payload(call.exchange, call.signer)
+    key = f"{call.key}{PLACEHOLDER}" if call.key.endswith("/") and not payload.size else call.key
+    bucket = await find_target(storage, caller, call.bucket, key)
     upload = Upload(
         call.bucket,
-        call.key,
+        key,
         owner=caller.owner,
         upsert=call.header("if-none-match") != "*",
         mimetype=call.header("content-type") or DEFAULT_TYPE,
@@ -63,14 +67,14 @@ async def put_object(call: S3Call) -> None:
         content_length=payload.size,
         user_metadata=call.user_metadata,
     )
-    verify_type(bucket, call.key, upload.mimetype)
-    limit = size_limit(storage, bucket, call.key, standard=False)
+    verify_type(bucket, key, upload.mimetype)
+    limit = single_limit(storage, bucket, key)
     if payload.size > limit:
         raise too_large()
     with _conditionally(upload.upsert):
         await probe(storage, caller, upload)
         async with contextlib.aclosing(payload.stream()) as stream:
-            blob = await receive(storage, call.bucket, call.key, stream, limit=limit, hashers=payload.hashers)
+            blob = await receive(storage, call.bucket, key, stream, limit=limit, hashers=payload.hashers)
         try:
             payload.verify()
         except StorageError:
@@ -224,8 +228,8 @@ async def copy_object(call: S3Call) -> None:
     await verify_source(call, source)
     replaces = (call.header("x-amz-metadata-directive") or "COPY").upper() == "REPLACE"
     given: Mapping[str, str | None] = {
-        "mimetype": call.header("content-type"),
-        "cacheControl": call.header("cache-control"),
+        "mimetype": call.header("content-type") or DEFAULT_TYPE,
+        "cacheControl": call.header("cache-control") or "no-cache",
     }
     options = CopyOptions(
         upsert=True, copy_metadata=not replaces, metadata=given, user_metadata=call.user_metadata if replaces else None

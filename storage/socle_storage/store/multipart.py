@@ -33,8 +33,8 @@ update storage.s3_multipart_uploads
    set in_progress_size = in_progress_size + $3::bigint - coalesce((select sum(size) from before), 0)
  where id = $1
 returning id"""
-_PARTS = """
-select part_number, size, etag from storage.s3_multipart_uploads_parts
+_PARTS = f"""
+select part_number, size, etag, {moment("created_at")} as stored from storage.s3_multipart_uploads_parts
  where upload_id = $1 and part_number > $2::int order by part_number limit $3::int"""
 _LIST = f"""
 select {_COLUMNS} from storage.s3_multipart_uploads
@@ -112,9 +112,13 @@ class Multiparts(Statements):
 
     async def multipart_parts(self, upload: str, after: int = 0, limit: int = 10_000) -> list[PartInfo]:
         """Recorded parts behind number `after`."""
+        return [part for part, _ in await self.dated_parts(upload, after, limit)]
+
+    async def dated_parts(self, upload: str, after: int, limit: int) -> list[tuple[PartInfo, str]]:
+        """Recorded parts behind number `after`, each with the moment it was stored."""
         async with self.database.as_service("storage") as connection:
             rows = await connection.fetch(_PARTS, upload, after, limit)
-        return [PartInfo(row["part_number"], row["size"], row["etag"]) for row in rows]
+        return [(PartInfo(row["part_number"], row["size"], row["etag"]), row["stored"]) for row in rows]
 
     async def forget_multipart(self, upload: str) -> None:
         async with self.database.as_service("storage") as connection:
