@@ -20,6 +20,7 @@ Json = dict[str, Any]
 
 _DEEPEST = 200
 _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,8 @@ def _is_storable(text: str) -> bool:
 
 def parse_uuid(text: str) -> str | None:
     """A UUID in its canonical form, or None when it is not one."""
+    if _CANONICAL_UUID.fullmatch(text):
+        return text
     if not _UUID.fullmatch(text):
         return None
     digits = text.replace("-", "").lower()
