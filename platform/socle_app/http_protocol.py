@@ -23,8 +23,9 @@ HEAD_SECONDS: Final = 30.0
 """A head must be complete within this time of its first byte, or of the connection."""
 _LINGER_SECONDS: Final = 2.0
 _LINGER_BYTES: Final = 16 * 1024 * 1024
-_WRITE_BUFFER: Final = 16 * 1024
-"""Bytes that may wait in memory for one client before its answer is held up: a thousand slow ones count."""
+_WRITE_BUFFER: Final = 4 * 1024
+"""Bytes that may wait in memory for one client before its answer is held up: a thousand slow ones count. What goes out
+in one write stays in memory until all of it has gone: this is also how many small chunks a slow client keeps."""
 
 
 class _Refusal(Exception):

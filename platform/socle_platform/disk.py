@@ -53,7 +53,7 @@ _AHEAD = 8 * _BATCH
 """Bytes written before the disk begins to store them, so that the fsync at the end finds little left."""
 _WHOLE = 64 * _KIB
 """Reads up to this size take one trip to a thread."""
-_READ_MIN, _READ_MAX, _READ_BUDGET = 4 * _KIB, 256 * _KIB, 2048 * _KIB
+_READ_MIN, _READ_MAX, _READ_BUDGET = 4 * _KIB, 256 * _KIB, 1024 * _KIB
 """Bytes of one read: the budget is shared by all readers, and what a slow one was given waits in memory."""
 _SMALL, _SMALL_SUM = 16 * _KIB, 16 * 1024 * _KIB
 """Blobs up to this size are kept in memory after a read, up to this much of them."""
@@ -166,8 +166,11 @@ class DiskBlobs:
             file.close()
 
     def _next_size(self, size: int, *, slow: bool) -> int:
-        fair = max(min(_READ_BUDGET // self._readers, _READ_MAX), _READ_MIN)
-        return min(_WHOLE if slow else size * 2, fair)
+        return min(_WHOLE if slow else size * 2, self._fair_size(self._readers))
+
+    def _fair_size(self, readers: int) -> int:
+        """Bytes of one read when so many share the budget."""
+        return max(min(_READ_BUDGET // readers, _READ_MAX), _READ_MIN)
 
     def _open_first(self, key: str, start: int, end: int | None) -> tuple[IO[bytes] | None, bytes, bool]:
         """The open file when there is more after the first chunk, that chunk, and whether it is the whole file."""
@@ -175,7 +178,9 @@ class DiskBlobs:
         try:
             size = os.fstat(file.fileno()).st_size
             stop = size if end is None else min(end, size)
-            chunk = os.pread(file.fileno(), max(min(stop - start, _WHOLE), 0), start)
+            wanted = max(stop - start, 0)
+            first = wanted if wanted <= _WHOLE else min(_WHOLE, self._fair_size(self._readers + 1))
+            chunk = os.pread(file.fileno(), first, start)
         except BaseException:
             file.close()
             raise
