@@ -14,7 +14,9 @@ from socle_platform.config.reader import Reader
 from socle_platform.config.rest import load_rest
 from socle_platform.db import DatabaseUnavailable
 from socle_platform.errors import WireResponse
-from socle_platform.http import Gateway, GatewayPolicy, Mount, json_response, send_response
+from socle_platform.http import Gateway, GatewayPolicy, Mount, identity_of, json_response, send_response
+from socle_platform.identity import Identity
+from socle_platform.keys import TokenError
 from socle_platform.pgwire.dsn import parse_dsn
 from socle_rest import routes as rest_routes
 from socle_rest.errors import render_error as render_rest_error
@@ -36,6 +38,7 @@ AUTH_OPEN_PATHS = ("/verify", "/callback", "/authorize", "/sso", "/.well-known",
 """Below /auth/v1: links in mails, provider callbacks and discovery, which a browser opens without a key."""
 
 _AUTH = "/auth/v1"
+_ANYBODY = Identity.anonymous()
 _DISCOVERY = {
     f"/.well-known/{document}{_AUTH}": f"{_AUTH}/.well-known/{document}"
     for document in ("oauth-authorization-server", "openid-configuration")
@@ -67,7 +70,8 @@ async def furnish(
         )
         policy = GatewayPolicy(settings.gateway.require_apikey, settings.gateway.trusted_proxies)
         inbox = _inbox(settings, auth.service)
-        yield Gateway(mounts, resources.keyring, policy, resources.observe, _Front(resources, metrics, auth, inbox))
+        front = _Front(resources, metrics, auth, inbox, is_open=settings.gateway.is_loopback)
+        yield Gateway(mounts, resources.keyring, policy, resources.observe, front)
 
 
 def _inbox(settings: Settings, service: AuthService) -> ASGIApp | None:
@@ -93,9 +97,15 @@ def _render_auth_error(error: Exception) -> WireResponse:
 
 
 class _Front:
-    """What is no service: `/health`, `/metrics`, `/inbox`, discovery at the root, and the 404 for the rest."""
+    """What is no service: `/health`, `/metrics`, `/inbox`, discovery at the root, and the 404 for the rest.
 
-    def __init__(self, resources: Resources, metrics: Metrics, auth: ASGIApp, inbox: ASGIApp | None = None) -> None:
+    On a loopback address everybody on the machine may read the metrics (`is_open`), elsewhere who has the service key.
+    """
+
+    def __init__(
+        self, resources: Resources, metrics: Metrics, auth: ASGIApp, inbox: ASGIApp | None, *, is_open: bool
+    ) -> None:
+        self._is_open = is_open
         self._auth = auth
         self._inbox = inbox
         self._resources = resources
@@ -113,17 +123,28 @@ class _Front:
             below = {"path": path, "raw_path": path.encode(), "root_path": scope.get("root_path", "") + _AUTH}
             await self._auth({**scope, **below}, receive, send)
             return
-        await send_response(send, await self._answer(scope["path"]), head=scope["method"] == "HEAD")
+        await send_response(send, await self._answer(scope), head=scope["method"] == "HEAD")
 
-    async def _answer(self, path: str) -> WireResponse:
+    async def _answer(self, scope: Scope) -> WireResponse:
+        path: str = scope["path"]
         if path == "/health":
             return await self._health()
+        if path == "/metrics" and not self._may_measure(scope):
+            return json_response(
+                401, {"message": "The metrics need the service key"}, (("www-authenticate", "Bearer"),)
+            )
         if path == "/metrics":
             headers = (("content-type", "text/plain; version=0.0.4; charset=utf-8"),)
             return WireResponse(200, headers, self._metrics.render())
         if path == "/inbox" and self._inbox is not None:
             return WireResponse(307, (("location", "inbox/"),))
         return json_response(404, {"message": "no Route matched with those values"})
+
+    def _may_measure(self, scope: Scope) -> bool:
+        try:
+            return self._is_open or identity_of(scope, self._resources.keyring, _ANYBODY).role == "service_role"
+        except TokenError:
+            return False
 
     async def _health(self) -> WireResponse:
         try:

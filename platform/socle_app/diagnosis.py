@@ -148,7 +148,7 @@ async def _database(url: str) -> Finding:
 
     try:
         connection = await asyncpg.connect(url, timeout=5)
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         return Finding(
             "postgres", "error", f"cannot be reached: {error}", "Check the URL, the server and its pg_hba.conf."
         )

@@ -73,13 +73,7 @@ def ensure_keychain(given: KeySettings, environ: Mapping[str, str], state: State
     if loopback:
         fallback = _local_values()
     else:
-        if given.jwt_secret == LOCAL_JWT_SECRET:
-            raise ConfigError(
-                [
-                    "JWT_SECRET is the published local one, which anybody can sign with: remove it to have one "
-                    "generated, or set your own (32 characters or more), or bind to 127.0.0.1"
-                ]
-            )
+        _refuse_published(given, environ)
         if _is_new(given, state):
             SigningKeyFile(state.signing_keys_file).rotate()
         fallback = _generated_values(state)
@@ -99,6 +93,24 @@ def ensure_keychain(given: KeySettings, environ: Mapping[str, str], state: State
         environ.get("S3_PROTOCOL_ACCESS_KEY_SECRET") or fallback["S3_PROTOCOL_ACCESS_KEY_SECRET"],
         is_local=loopback and secret == LOCAL_JWT_SECRET,
     )
+
+
+def _refuse_published(given: KeySettings, environ: Mapping[str, str]) -> None:
+    """Raises ConfigError that names each secret which everybody knows."""
+    published = _local_values()
+    found = {
+        "JWT_SECRET": given.jwt_secret,
+        "SECRET_KEY": given.secret_key,
+        "S3_PROTOCOL_ACCESS_KEY_SECRET": environ.get("S3_PROTOCOL_ACCESS_KEY_SECRET"),
+    }
+    problems = [
+        f"{name} is the published local one, which everybody knows: remove it to have one generated, or set your own "
+        "(32 characters or more), or bind to 127.0.0.1"
+        for name, value in found.items()
+        if value == published[name]
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _is_new(given: KeySettings, state: StateFolder) -> bool:

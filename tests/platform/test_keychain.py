@@ -11,7 +11,7 @@ import pytest
 
 from socle_app.keychain import ensure_keychain
 from socle_app.state import Running, StateFolder
-from socle_platform.config.keys import LOCAL_JWT_SECRET, KeySettings
+from socle_platform.config.keys import LOCAL_JWT_SECRET, LOCAL_S3_SECRET, LOCAL_SECRET_KEY, KeySettings
 from socle_platform.config.reader import ConfigError
 
 OWN_SECRET = "a-secret-of-our-own-with-32-characters-or-more"
@@ -45,6 +45,14 @@ def test_elsewhere_keys_are_generated_once_and_kept_closed(state: StateFolder) -
 def test_the_published_secret_is_refused_elsewhere(state: StateFolder) -> None:
     with pytest.raises(ConfigError, match="published"):
         ensure_keychain(KeySettings(jwt_secret=LOCAL_JWT_SECRET), {}, state, loopback=False)
+
+
+def test_every_published_secret_is_refused_elsewhere(state: StateFolder) -> None:
+    given = KeySettings(secret_key=LOCAL_SECRET_KEY)
+    with pytest.raises(ConfigError) as refused:
+        ensure_keychain(given, {"S3_PROTOCOL_ACCESS_KEY_SECRET": LOCAL_S3_SECRET}, state, loopback=False)
+    assert [problem.split()[0] for problem in refused.value.problems] == ["SECRET_KEY", "S3_PROTOCOL_ACCESS_KEY_SECRET"]
+    assert ensure_keychain(given, {}, state, loopback=True).settings.secret_key == LOCAL_SECRET_KEY
 
 
 def test_keys_are_made_from_an_own_secret(state: StateFolder) -> None:

@@ -104,6 +104,19 @@ def test_doctor_reports_a_config_that_cannot_be_read(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("url", ["postgresql://me:s3cret@127.0.0.1:1/x", "postgresql://me:s3cret@h:no/x", "nonsense"])
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(folder: Path, url: str) -> None:
+    for command in (("start", "--json", "--port", str(free_port()), "--db-url", url), ("bootstrap", "--db-url", url)):
+        done = socle(folder, *command)
+        assert done.returncode == 1
+        assert "✗ cannot connect to the database" in done.stderr
+        assert ("at 127.0.0.1:1:" in done.stderr) == ("127.0.0.1" in url)
+        assert "s3cret" not in done.stderr + done.stdout
+        assert "Traceback" not in done.stderr
+    found = json.loads(socle(folder, "doctor", "--json", DATABASE_URL=url).stdout)
+    assert found[-1]["text"].startswith("cannot be reached")
+
+
 def test_a_detached_start_that_fails_tells_its_reason_only(folder: Path) -> None:
     state = StateFolder(folder / ".socle")
     state.ensure()

@@ -40,7 +40,7 @@ def test_a_mail_is_read_where_tools_look_for_it(tmp_path: Path) -> None:
         assert page.headers["access-control-allow-origin"] != "*"
 
 
-def test_elsewhere_it_is_locked(tmp_path: Path) -> None:
+def test_elsewhere_it_is_locked_and_so_are_the_metrics(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     environ = {"SOCLE_INBOX_PORT": str(free_port()), "GOTRUE_EXTERNAL_PHONE_ENABLED": "true"}
     with running_program(tmp_path, "--host", "0.0.0.0", environ=environ) as program:
@@ -51,5 +51,16 @@ def test_elsewhere_it_is_locked(tmp_path: Path) -> None:
             assert client.post("/auth/v1/otp", json={"phone": "15550101234"}).status_code == 500
         with program.client("ANON_KEY") as client:
             assert client.get("/inbox/").status_code == 401
+        metrics = f"{program.values['API_URL']}/metrics"
+        assert httpx.get(metrics).status_code == 401
+        for key, status in (
+            ("ANON_KEY", 401),
+            ("PUBLISHABLE_KEY", 401),
+            ("SERVICE_ROLE_KEY", 200),
+            ("SECRET_KEY", 200),
+        ):
+            sent = {"authorization": f"Bearer {program.values[key]}"}
+            assert httpx.get(metrics, headers=sent).status_code == status
+        assert httpx.get(metrics, headers={"authorization": "Bearer forged"}).status_code == 401
         opaque = httpx.get(f"{mailpit}/", auth=("anybody", program.values["SECRET_KEY"]))
         assert opaque.status_code == 200

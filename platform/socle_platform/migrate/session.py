@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -87,9 +88,15 @@ async def connect(target: Connect) -> DriverConnection[Any]:
             return await asyncpg.connect(target)
         return await asyncpg.connect(**target)
     except asyncpg.PostgresError as error:
-        raise DatabaseUnreachable(f"cannot connect to the database: {error} (SQLSTATE {error.sqlstate})") from error
+        raise DatabaseUnreachable(f"{_no_way_to(target)}: {error} (SQLSTATE {error.sqlstate})") from error
     except (OSError, ValueError, asyncpg.InterfaceError) as error:
-        raise DatabaseUnreachable(f"cannot connect to the database: {error or type(error).__name__}") from error
+        raise DatabaseUnreachable(f"{_no_way_to(target)}: {error or type(error).__name__}") from error
+
+
+def _no_way_to(target: Connect) -> str:
+    """What failed, with the server's name but nothing that stands before it in a URL."""
+    place = urlsplit(target).netloc.rpartition("@")[2] if isinstance(target, str) else ""
+    return f"cannot connect to the database{f' at {place}' if place else ''}"
 
 
 @asynccontextmanager
