@@ -31,7 +31,7 @@ from socle_app.state import Running
 from socle_platform.config.database import load_database_port
 from socle_platform.config.gateway import load_gateway
 from socle_platform.config.keys import load_keys
-from socle_platform.config.reader import Reader
+from socle_platform.config.reader import ConfigError, Reader
 from socle_platform.config.settings import load
 from socle_platform.errors import SocleError
 from socle_platform.events import Noted, Observers
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from socle_app.keychain import Keychain
     from socle_app.options import StartOptions
     from socle_platform.config.gateway import GatewaySettings
+    from socle_platform.config.settings import Settings
     from socle_platform.http import ASGIApp
 
 _WANTED_SOON = ("socle_app.app", "socle_app.resources", "uvicorn.protocols.http.httptools_impl")
@@ -163,13 +164,14 @@ async def open_platform(options: StartOptions) -> AsyncGenerator[Platform]:
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(gateway))
         gateway = replace(gateway, port=listener.getsockname()[1])
+        environ = platform_environment(given, gateway, keychain, place.state)
+        settings = replace(load(environ), gateway=gateway, keys=keychain.settings)
         imports = asyncio.create_task(asyncio.to_thread(_import_services))
         inbox = stack.enter_context(inbox_listener(given, gateway))
         source = await stack.enter_async_context(open_source(given, options, place.state, observe))
         notes = await prepare_database(source, place, given, observe)
         await imports
-        environ = platform_environment(given, gateway, keychain, place.state)
-        app = await stack.enter_async_context(_furnished(environ, source, gateway, keychain, observe, metrics))
+        app = await stack.enter_async_context(_furnished(settings, environ, source, keychain, observe, metrics))
         values = status_values(gateway, keychain, source.public_url, inbox_url(environ, gateway, inbox))
         running = _describe(place, source.endpoint, values, (*notes, *inbox_notes(environ, gateway)))
         for text in running.notes if options.json else ():
@@ -179,9 +181,9 @@ async def open_platform(options: StartOptions) -> AsyncGenerator[Platform]:
 
 @contextlib.asynccontextmanager
 async def _furnished(
+    settings: Settings,
     environ: Mapping[str, str],
     source: Source,
-    gateway: GatewaySettings,
     keychain: Keychain,
     observe: Observers,
     metrics: Metrics,
@@ -190,7 +192,6 @@ async def _furnished(
     from socle_app.app import furnish
     from socle_app.resources import open_resources
 
-    settings = replace(load(environ), gateway=gateway, keys=keychain.settings)
     async with (
         open_resources(settings, environ, source, keychain, observe) as resources,
         furnish(settings, environ, source.api_dsn, resources, metrics) as app,
@@ -212,8 +213,18 @@ def _own_address_and_keys(place: Place, given: Mapping[str, str]) -> tuple[Gatew
     gateway, keys = load_gateway(read), load_keys(read)
     if not external_url(given) and gateway.port == load_database_port(read):
         read.problem(f"SOCLE_PORT and SOCLE_DB_PORT are both {gateway.port}: two servers cannot share it")
-    read.finish()
+    if read.problems:
+        raise ConfigError(list(dict.fromkeys((*read.problems, *_other_problems(given)))))
     return gateway, ensure_keychain(keys, given, place.state, loopback=gateway.is_loopback)
+
+
+def _other_problems(given: Mapping[str, str]) -> tuple[str, ...]:
+    """What else is wrong with the settings, so that nobody mends one after the other."""
+    try:
+        load(given)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def _listen(gateway: GatewaySettings) -> socket.socket:

@@ -41,15 +41,16 @@ async def apply_project(
     dsn: str, place: Place, tell: Callable[[str], None], given: Mapping[str, str] | None = None
 ) -> None:
     """Roles, migrations, seeds and policies of the project, as far as they are not applied yet."""
-    project = place.project
+    project, roles_file = place.project, place.state.roles_file
     await push(
         dsn,
         project.migrations(given),
         seeds=project.seeds(given),
-        roles=project.roles_file(),
+        roles=None if roles_file.exists() else project.roles_file(),
         include_seed=True,
         include_roles=True,
         progress=tell,
+        roles_made=roles_file.touch,
     )
     report = await apply_policies(dsn, project.policies())
     if not report.is_unchanged:

@@ -52,6 +52,8 @@ class StateFolder:
         self.log_file = self.path / "socle.log"
         self.project_file = self.path / "project"
         """There once the project was applied whole: what comes later is the person's to push."""
+        self.roles_file = self.path / "roles"
+        """There once the project's roles were made, which no database records."""
         self.blobs = self.path / "storage"
 
     def ensure(self) -> None:

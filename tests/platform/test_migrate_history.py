@@ -149,9 +149,10 @@ async def test_a_refused_statement_undoes_its_file_and_is_shown_with_a_caret(
     with pytest.raises(StatementFailed) as error:
         await push(server.dsn(database_name), files)
     assert error.value.message == (
-        '2_bad.sql: ERROR: column "nothing" does not exist (SQLSTATE 42703)\nAt statement: 1\nselect 1,\n\tnothing\n\t^'
+        '2_bad.sql: ERROR: column "nothing" does not exist (SQLSTATE 42703)\n'
+        "At statement: 1 (line 3)\nselect 1,\n\tnothing\n\t^"
     )
-    assert (error.value.index, error.value.sqlstate) == (1, "42703")
+    assert (error.value.index, error.value.sqlstate, error.value.line) == (1, "42703", 3)
     assert await fetch(server, database_name, HISTORY) == [("1", "good", ["create table good (a int)"])]
     assert await fetch(server, database_name, "select to_regclass('bad') is null") == [(True,)]
 

@@ -71,10 +71,12 @@ def test_damaged_keys_are_not_replaced_by_new_ones(folder: Path, text: str) -> N
     [
         ({"SOCLE_DB_PORT": "abc"}, "SOCLE_DB_PORT must be a whole number, not 'abc'"),
         ({"SOCLE_DB_PORT": "99999"}, "SOCLE_DB_PORT must be between 1 and 65535, not 99999"),
+        ({"GOTRUE_SMTP_MAX_FREQUENCY": "5x"}, "GOTRUE_SMTP_MAX_FREQUENCY must be a duration"),
+        ({"SOCLE_DB_PORT": "no", "PGRST_DB_MAX_ROWS": "few"}, "- PGRST_DB_MAX_ROWS"),
         ({"SOCLE_DB_PORT": "54999", "SOCLE_PORT": "54999"}, "SOCLE_PORT and SOCLE_DB_PORT are both 54999"),
     ],
 )
-def test_ports_that_cannot_be_are_named_before_anything_starts(
+def test_settings_that_cannot_be_are_named_before_anything_starts(
     folder: Path, environ: dict[str, str], complaint: str
 ) -> None:
     done = socle(folder, "start", "--json", **environ)

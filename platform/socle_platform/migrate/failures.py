@@ -14,21 +14,25 @@ class StatementFailed(SocleError):
     """A statement of an SQL file was refused by PostgreSQL; nothing of the file was kept.
 
     `index` counts the file's statements from 0; `position` is the 1-based character of the error in `statement`, if the
-    server named one.
+    server named one; `line` that character's line in the file, or the statement's first one, from 1.
     """
 
-    def __init__(self, file: str, index: int, statement: str, error: asyncpg.PostgresError) -> None:
+    def __init__(
+        self, file: str, index: int, statement: str, error: asyncpg.PostgresError, first_line: int | None = None
+    ) -> None:
         self.file = file
         self.index = index
         self.statement = statement
         self.sqlstate = error.sqlstate or "XX000"
         self.position = _number(getattr(error, "position", None))
+        self.line = first_line and first_line + statement.count("\n", 0, (self.position or 1) - 1)
         self.detail: str | None = getattr(error, "detail", None)
         self.hint: str | None = getattr(error, "hint", None)
         text = getattr(error, "message", None) or str(error)
         lines = [f"{file}: ERROR: {text} (SQLSTATE {self.sqlstate})"]
         lines += [part for part in (self.detail, self.hint and f"HINT: {self.hint}") if part]
-        lines += [f"At statement: {index}", mark_position(statement, self.position)]
+        line = f" (line {self.line})" if self.line else ""
+        lines += [f"At statement: {index}{line}", mark_position(statement, self.position)]
         super().__init__("\n".join(lines))
 
 

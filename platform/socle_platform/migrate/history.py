@@ -174,12 +174,14 @@ async def push(
     include_roles: bool = False,
     dry_run: bool = False,
     progress: Callable[[str], None] | None = None,
+    roles_made: Callable[[], None] | None = None,
 ) -> PushReport:
     """Apply what is pending as the operator: each file in one transaction together with its record.
 
     A file whose only statement refuses to run in a transaction (`create index concurrently`) runs outside one.
-    Two pushes at once wait for each other. Raises StatementFailed (files before the failing one stay applied), and as
-    `plan_push`.
+    Two pushes at once wait for each other. `roles_made` is called once the file of roles ran: they are not recorded,
+    and stay whatever happens to the migrations behind them. Raises StatementFailed (files before the failing one stay
+    applied), and as `plan_push`.
     """
     say = progress or _quiet
     async with acting_as_operator(target, progress=say, lock=not dry_run) as operator:
@@ -195,6 +197,8 @@ async def push(
             if plan.roles:
                 say(f"Creating custom roles from {plan.roles.name}...")
                 await _run_file(operator, plan.roles.name, read_sql(plan.roles), None)
+                if roles_made:
+                    roles_made()
             for migration in plan.migrations:
                 say(f"Applying migration {migration.title}...")
                 await _apply(operator, migration)
@@ -260,7 +264,7 @@ async def _apply(operator: Operator, migration: MigrationFile) -> None:
 
 async def _run_file(operator: Operator, title: str, sql: str, record: _Record | None) -> None:
     """Run a file's statements and its record in one transaction, statement by statement."""
-    statements = [statement.text for statement in split_statements(sql)]
+    statements = [(statement.text, sql.count("\n", 0, statement.start) + 1) for statement in split_statements(sql)]
     try:
         await _run_statements(operator, title, statements, record, in_transaction=True)
     except StatementFailed as failure:
@@ -270,14 +274,20 @@ async def _run_file(operator: Operator, title: str, sql: str, record: _Record | 
 
 
 async def _run_statements(
-    operator: Operator, title: str, statements: Sequence[str], record: _Record | None, *, in_transaction: bool
+    operator: Operator,
+    title: str,
+    statements: Sequence[tuple[str, int]],
+    record: _Record | None,
+    *,
+    in_transaction: bool,
 ) -> None:
+    """`statements` with the line of the file that each begins at."""
     connection = operator.connection
     await operator.reset()
     if in_transaction:
         await connection.execute("begin")
-    for index, statement in enumerate(statements):
-        await _run_statement(operator, title, index, statement)
+    for index, (statement, line) in enumerate(statements):
+        await _run_statement(operator, title, index, statement, line=line)
     if record:
         # What the file set must not bear on its record.
         await _run_statement(operator, title, len(statements), operator.take_role())
@@ -288,7 +298,13 @@ async def _run_statements(
 
 
 async def _run_statement(
-    operator: Operator, title: str, index: int, statement: str, arguments: Sequence[object] = ()
+    operator: Operator,
+    title: str,
+    index: int,
+    statement: str,
+    arguments: Sequence[object] = (),
+    *,
+    line: int | None = None,
 ) -> None:
     connection = operator.connection
     try:
@@ -299,7 +315,7 @@ async def _run_statement(
     except asyncpg.PostgresError as error:
         if connection.is_in_transaction():
             await connection.execute("rollback")
-        raise StatementFailed(title, index, statement.strip(), error) from error
+        raise StatementFailed(title, index, statement.strip(), error, line) from error
 
 
 async def _copy(operator: Operator, title: str, copy: CopyData) -> None:
