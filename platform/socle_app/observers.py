@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import operator
 import re
 import sys
+from bisect import bisect_left
 from dataclasses import fields
 from typing import TYPE_CHECKING, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from socle_platform.events import Noted, RequestFailed, RequestServed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
     from socle_platform.events import Observation
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -88,38 +98,60 @@ def _sentence(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
-class Metrics:
-    """Counts requests and their seconds by service, method and status class; renders the Prometheus text format."""
+class _Tally:
+    """What is counted of one service, method and status: how many took up to each bound, and their seconds."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_BUCKETS) + 1)
+        self.seconds = 0.0
+
+
+class Metrics(Collector):
+    """Counts requests and their seconds by service, method and status; renders the Prometheus text format.
+
+    Every request is counted, so the counting is plain numbers of one thread; families are made when they are read.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "socle_requests", "Requests answered", ("service", "method", "status"), registry=self.registry
-        )
-        self._seconds = Histogram(
-            "socle_request_seconds", "Seconds to the last byte", ("service",), buckets=_BUCKETS, registry=self.registry
-        )
-        # Looking up a labelled child costs as much as several increments.
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self.registry.register(self)
+        self._tallies: dict[tuple[str, str, int], _Tally] = {}
         self._failures = Counter(
             "socle_request_failures", "Requests that ended in an unexpected error", ("service",), registry=self.registry
         )
 
     def __call__(self, observation: Observation) -> None:
         if isinstance(observation, RequestServed):
-            key = (observation.service, observation.method, observation.status)
-            requests, seconds = self._children.get(key) or self._children_of(*key)
-            requests.inc()
-            seconds.observe(observation.duration)
+            duration = observation.duration
+            tally = self._tallies.get((observation.service, observation.method, observation.status))
+            if tally is None:
+                tally = self._tally_of(observation)
+            tally.counts[bisect_left(_BUCKETS, duration)] += 1
+            tally.seconds += duration
         elif isinstance(observation, RequestFailed):
             self._failures.labels(observation.service).inc()
 
-    def _children_of(self, service: str, method: str, status: int) -> tuple[Counter, Histogram]:
-        known = method if method in _METHODS else "OTHER"
-        found = self._requests.labels(service, known, str(status)), self._seconds.labels(service)
-        if known == method:
-            self._children[service, method, status] = found
-        return found
+    def _tally_of(self, served: RequestServed) -> _Tally:
+        method = served.method if served.method in _METHODS else "OTHER"
+        return self._tallies.setdefault((served.service, method, served.status), _Tally())
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily("socle_requests", "Requests answered", labels=("service", "method", "status"))
+        by_service: dict[str, _Tally] = {}
+        for (service, method, status), tally in self._tallies.items():
+            requests.add_metric((service, method, str(status)), sum(tally.counts))
+            whole = by_service.setdefault(service, _Tally())
+            whole.counts = list(map(operator.add, whole.counts, tally.counts))
+            whole.seconds += tally.seconds
+        yield requests
+        seconds = HistogramMetricFamily("socle_request_seconds", "Seconds to the last byte", labels=("service",))
+        for service, tally in by_service.items():
+            bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
+            buckets = list(zip(bounds, itertools.accumulate(tally.counts), strict=True))
+            seconds.add_metric((service,), buckets, tally.seconds)
+        yield seconds
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -61,6 +61,7 @@ __all__ = [
     "DatabaseError",
     "DatabaseUnavailable",
     "Json",
+    "Outcome",
     "PoolTimeout",
     "Prepared",
     "ProtocolViolation",
@@ -368,7 +369,7 @@ class Database:
         who: Identity,
         facts: RequestFacts,
         statement: Prepared,
-        done: Callable[[Result | DatabaseError | DatabaseUnavailable | None], None],
+        done: Callable[[Outcome | DatabaseError | DatabaseUnavailable | None], None],
         *,
         read_only: bool,
         search_path: Sequence[str],
@@ -381,11 +382,7 @@ class Database:
         None, here as from `done`, says that nothing was kept and that `run_as` has to be asked instead.
         """
         frame = _frame(who, facts, search_path, settings, role_settings, read_only=read_only)
-
-        def finish(found: Outcome | DatabaseError | DatabaseUnavailable | None) -> None:
-            done(Result(*found) if isinstance(found, Outcome) else found)
-
-        pending = Pending(self._api, (frame, _command(who.role, statement)), finish, reset=reset)
+        pending = Pending(self._api, (frame, _command(who.role, statement)), done, reset=reset)
         return pending if self._api.lend(pending) else None
 
     def _give_back(self, wire: Wire, *, reset: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from socle_platform.db import Prepared, Result
+from socle_platform.db import Outcome, Prepared
 from socle_platform.quick import WholeResponse, header_lines
 from socle_rest.respond import respond, without_content
 from socle_rest.run import NO_SETTINGS, outcome_of, verify
@@ -71,7 +71,7 @@ class QuickRun:
         )
         return None if pending is None else pending.cancel
 
-    def _answered(self, found: Result | DatabaseError | DatabaseUnavailable | None) -> None:
+    def _answered(self, found: Outcome | DatabaseError | DatabaseUnavailable | None) -> None:
         response = None if found is None else self._respond(found)
         if response is None:
             self._reply(None)
@@ -79,15 +79,15 @@ class QuickRun:
         status, headers, body, _ = response
         self._reply(WholeResponse(status, header_lines(headers), body))
 
-    def _respond(self, found: Result | DatabaseError | DatabaseUnavailable) -> Response | None:
+    def _respond(self, found: Outcome | DatabaseError | DatabaseUnavailable) -> Response | None:
         """The response; None where the rows are too many to be sent at once, which reads can be asked again for."""
         job, settings = self._job, self._serving.settings
         try:
-            if not isinstance(found, Result):
+            if not isinstance(found, Outcome):
                 raise found
             if job.frame.limits is not None:
-                verify(job.frame.limits, found)
-            outcome = outcome_of(job, found, settings.max_rows)
+                verify(job.frame.limits, found.rows)
+            outcome = outcome_of(job, found.rows, settings.max_rows)
             if job.streamed is not None and outcome.rows == job.max_rows:
                 return None
             return without_content(respond(job, outcome, verbose_errors=settings.verbose_errors))

@@ -13,7 +13,7 @@ from socle_rest.job import is_explained
 from socle_rest.plan import RelationMutation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from socle_platform.db import Database, Result, Row
     from socle_platform.identity import Identity, RequestFacts
@@ -63,37 +63,37 @@ async def run(database: Database, caller: Caller, job: Job, schema: Schema, max_
     )
     if check is not None and frame.read_only:
         check(result)
-    return outcome_of(job, result, max_rows)
+    return outcome_of(job, result.rows, max_rows, result.after)
 
 
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 def _check_of(limits: RowLimits) -> Callable[[Result], None]:
-    return lambda result: verify(limits, result)
+    return lambda result: verify(limits, result.rows)
 
 
-def verify(limits: RowLimits, result: Result) -> None:
+def verify(limits: RowLimits, rows: Sequence[Row]) -> None:
     """Raises what `RowLimits.verify` raises."""
-    limits.verify(int(result.rows[0][1] or 0) if result.rows else 0)
+    limits.verify(int(rows[0][1] or 0) if rows else 0)
 
 
 def _number(value: bytes | None) -> int | None:
     return None if value is None else int(value)
 
 
-def outcome_of(job: Job, result: Result, max_rows: int | None) -> Outcome:
-    """What the rows of a job mean."""
+def outcome_of(job: Job, found: Sequence[Row], max_rows: int | None, after: Sequence[Row] = ()) -> Outcome:
+    """What the rows of a job mean; `after` are those of its estimate."""
     if is_explained(job.plan):
-        return Outcome(None, 0, b"".join([(row[0] or b"") + b"\n" for row in result.rows]))
-    if not result.rows:  # a handler that is no aggregate was given no row
+        return Outcome(None, 0, b"".join([(row[0] or b"") + b"\n" for row in found]))
+    if not found:  # a handler that is no aggregate was given no row
         return Outcome(0, 0, b"")
     if isinstance(job.plan, RelationMutation):
-        return _written(result.rows[0])
-    total, rows, body, headers, status = result.rows[0]
+        return _written(found[0])
+    total, rows, body, headers, status = found[0]
     counted = _number(total)
     if job.planned is not None:
-        counted = _with_estimate(job, counted, result, max_rows)
+        counted = _with_estimate(job, counted, after, max_rows)
     return Outcome(counted, int(rows or 0), body or b"", headers, status)
 
 
@@ -103,9 +103,9 @@ def _written(row: Row) -> Outcome:
     return Outcome(None, int(rows or 0), body or b"", headers, status, pairs, _number(inserted))
 
 
-def _with_estimate(job: Job, counted: int | None, result: Result, max_rows: int | None) -> int | None:
+def _with_estimate(job: Job, counted: int | None, after: Sequence[Row], max_rows: int | None) -> int | None:
     """`planned`: the estimate; `estimated`: the larger of both once the exact count went over `max_rows`."""
-    estimate = int(orjson.loads(result.after[0][0] or b"[]")[0]["Plan"]["Plan Rows"])
+    estimate = int(orjson.loads(after[0][0] or b"[]")[0]["Plan"]["Plan Rows"])
     if job.request.preferences.count == "planned":
         return estimate
     if counted is not None and (max_rows is None or counted > max_rows):

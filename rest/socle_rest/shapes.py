@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from dataclasses import replace
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
@@ -23,7 +24,7 @@ from socle_rest.plan_call import TextArguments
 from socle_rest.plan_mutate import Delete
 from socle_rest.query_filter import read_list
 from socle_rest.query_words import Unreadable
-from socle_rest.ranges import EVERYTHING, Range
+from socle_rest.ranges import Range
 from socle_rest.statement import BODY, LIMIT, OFFSET, Statement
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ _operator = re.compile(
 _first = itemgetter(0)
 _number = re.compile(rb"[0-9]{1,15}").fullmatch
 _unreserved = re.compile(rb"[A-Za-z0-9._~-]*").fullmatch
+_is_canonical = re.compile(rb"[A-Za-z0-9._~-]+=[A-Za-z0-9._~-]*").fullmatch
 
 
 class Cut(NamedTuple):
@@ -114,7 +116,13 @@ def _cut_query(
     if limit == 0 or (offset == 0 and limit is None):
         return None
     key = (method, path, headers, tuple(shape))
-    return Cut(key, values, limit, offset, _canonical(pairs) if shows_location else "")
+    if not shows_location:
+        canonical = ""
+    elif _is_canonical(query):
+        canonical = query.decode()
+    else:
+        canonical = _canonical(pairs)
+    return Cut(key, values, limit, offset, canonical)
 
 
 def _ending(name: bytes) -> bytes:
@@ -188,27 +196,27 @@ class Shapes:
         if template is None:
             return None
         self._jobs.move_to_end(asked.key)
-        rows = _range(asked)
         plan, request, frame, headers, statement, planned, _, _, cut_at, streamed = template
-        bounds = rows.restrict(cut_at)
+        rows, *bounds = _range(asked.limit, asked.offset, cut_at)
         if planned is not None:
-            planned = _filled(planned, asked, bounds)
+            planned = _filled(planned, asked, *bounds)
         if streamed is not None:
-            streamed = _filled(streamed, asked, rows.restrict(max_rows))
-        statement = _filled(statement, asked, bounds)
+            _, *whole = _range(asked.limit, asked.offset, max_rows)
+            streamed = _filled(streamed, asked, *whole)
+        statement = _filled(statement, asked, *bounds)
         return Job(plan, request, frame, headers, statement, planned, rows, asked.canonical, cut_at, streamed)
 
 
-def _filled(statement: Statement, asked: Cut, bounds: Range) -> Statement:
+def _filled(statement: Statement, asked: Cut, limit: bytes, offset: bytes) -> Statement:
     text, args, sources = statement
     filled = list(args)
     for place, source in enumerate(sources):
         if source >= 0:
             filled[place] = asked.values[source].encode()
         elif source == LIMIT:
-            filled[place] = str(bounds.limit).encode()
+            filled[place] = limit
         elif source == OFFSET:
-            filled[place] = b"%d" % bounds.offset
+            filled[place] = offset
         elif source == BODY:
             filled[place] = asked.body
     return Statement(text, tuple(filled), sources)
@@ -230,8 +238,10 @@ def _without_body(job: Job) -> Job:
     return job._replace(plan=plan, request=replace(job.request, payload=None), statement=statement)
 
 
-def _range(asked: Cut) -> Range:
-    if asked.limit is None and asked.offset is None:
-        return EVERYTHING
-    first = asked.offset or 0
-    return Range(first, None if asked.limit is None else first + asked.limit - 1)
+@lru_cache(maxsize=256)
+def _range(limit: int | None, offset: int | None, max_rows: int | None) -> tuple[Range, bytes, bytes]:
+    """The rows asked for, and limit and offset of those among them that `max_rows` leaves."""
+    first = offset or 0
+    rows = Range(first, None if limit is None else first + limit - 1)
+    bounds = rows.restrict(max_rows)
+    return rows, str(bounds.limit).encode(), b"%d" % bounds.offset

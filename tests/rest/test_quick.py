@@ -114,8 +114,7 @@ def schema_and_name(server: TestServer) -> tuple[Schema, str]:
     name = "bookshop_of_the_quick_lane"
 
     async def prepare() -> Schema:
-        await server.run("postgres", *ROLES)
-        await server.make_template(name, "template0", BOOKSHOP, LEFT)
+        await server.make_template(name, "template0", *ROLES, BOOKSHOP, LEFT)
         async with server.clone(name) as copy:
             connection = await asyncpg.connect(server.dsn(copy, "shop_login"))
             try:
