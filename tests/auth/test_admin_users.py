@@ -337,3 +337,29 @@ async def test_the_audit_log_is_read_and_narrowed(site: AuthSite) -> None:
     assert page.headers["link"].startswith("</admin/audit?page=3&per_page=1>")
     for query in ("query=nonsense", "query=shoe:x", "page=x"):
         assert refusal(await site.admin("GET", f"/admin/audit?{query}")) == (400, "validation_failed")
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "10000-01-01", "0044-03-15 BC"])
+async def test_a_date_beyond_the_calendar_spoils_nothing(site: AuthSite, moment: str) -> None:
+    """§10.5: as a hand or a restore may write one."""
+    session = await site.signed_in()
+    user_id = session["user"]["id"]
+    await site.run("update auth.users set created_at = $1::timestamptz, invited_at = $1 where id = $2", moment, user_id)
+    await site.run("update auth.identities set created_at = $1::timestamptz where user_id = $2", moment, user_id)
+    shown = "9999-12-31T23:59:59.999999Z" if moment in ("infinity", "10000-01-01") else "0001-01-01T00:00:00.000000Z"
+    assert (await site.sign_in())["user"]["invited_at"] == shown
+    for answer in (
+        await site.admin("GET", f"/admin/users/{user_id}"),
+        await site.get("/user", token=session["access_token"]),
+    ):
+        assert answer.status_code == 200
+        assert (answer.json()["created_at"], answer.json()["identities"][0]["created_at"]) == (shown, shown)
+    (listed,) = (await site.admin("GET", "/admin/users")).json()["users"]
+    assert listed["created_at"] == shown
+
+
+async def test_a_ban_until_infinity_holds(site: AuthSite) -> None:
+    session = await site.signed_in()
+    await site.run("update auth.users set banned_until = 'infinity'")
+    answer = await site.get("/user", token=session["access_token"])
+    assert refusal(answer) == (403, "user_banned")

@@ -26,6 +26,8 @@ CHANGES = (
     """raw_user_meta_data = '{"empty": null, "deep": {"x": [1.50, 1e30, null, true, "é\\"\\u2028"]}, "": ""}'""",
     "email_change = 'new@example.com', phone_change = '33600000000', phone = '33611111111'",
     "email = null, email_confirmed_at = null, role = null, is_anonymous = true",
+    "banned_until = 'infinity', last_sign_in_at = '-infinity'",
+    "created_at = '0044-03-15 BC', updated_at = '10000-01-01', invited_at = '0001-01-01 00:00:00Z'",
     "banned_until = '2001-02-03 04:05:06.7+05:30', deleted_at = '1999-12-31 23:59:59.999999-11', "
     "invited_at = '2030-01-01', confirmation_sent_at = now(), recovery_sent_at = now(), phone_confirmed_at = now(), "
     "email_change_sent_at = now(), phone_change_sent_at = now(), reauthentication_sent_at = now()",

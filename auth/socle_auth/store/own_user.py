@@ -11,10 +11,14 @@ from datetime import datetime
 
 from socle_platform.db import Database, Prepared
 
+_FIRST, _LAST = "timestamptz '0001-01-01 00:00:00Z'", "timestamptz '9999-12-31 23:59:59.999999Z'"
+
 
 def _time(column: str) -> str:
-    """RFC 3339 in UTC with fractional seconds and `Z`, null for nothing."""
-    return f"""to_char({column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    """RFC 3339 in UTC with fractional seconds and `Z`, null for nothing; the first or last such moment for infinity."""
+    held = f"least(greatest({column}, {_FIRST}), {_LAST})"
+    return f"""case when {column} is not null then
+        to_char({held} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') end"""
 
 
 def _object(column: str) -> str:

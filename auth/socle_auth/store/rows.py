@@ -202,11 +202,17 @@ class FlowState:
 
 
 def utc(moment: datetime | str | None) -> datetime | None:
-    """A time of the database (naive ones are UTC; text from inside JSON) as aware UTC."""
+    """A time of the database (naive ones are UTC; text from inside JSON) as aware UTC.
+
+    What no datetime holds, infinity or a year before 1 or above 9999, is the first or the last moment that one does.
+    """
     if moment is None:
         return None
     if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            moment = datetime.min if moment.startswith("-") or moment.endswith(" BC") else datetime.max  # noqa: DTZ901
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
