@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import os
 import re
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -98,7 +97,9 @@ def new_version() -> str:
     Versions made one after another share their first two digits, which name a folder of the disk store: what arrives at
     the same time then waits for the fsync of one folder and not of many.
     """
-    return next(_shelves) + str(uuid.uuid4())[2:]
+    text = os.urandom(15).hex()
+    variant = "89ab"[int(text[29], 16) % 4]
+    return f"{next(_shelves)}{text[:6]}-{text[6:10]}-4{text[10:13]}-{variant}{text[13:16]}-{text[16:28]}"
 
 
 def version_of(key: str) -> str | None:

@@ -311,7 +311,7 @@ class DiskBlobs:
         version = version_of(key)
         if version is None:
             raise BlobNotFound(f"a key that ends in no version: {key!r}")
-        return self._blobs / version[:2] / version
+        return Path(f"{self._blobs}/{version[:2]}/{version}")
 
     def _find(self, key: str) -> Path:
         """Where a blob is: at its own place, else where the official container put it. Raises BlobNotFound."""

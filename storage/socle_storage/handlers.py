@@ -132,14 +132,14 @@ async def update(call: Call) -> None:
 
 async def _store(call: Call, *, upsert: bool) -> None:
     owner = call.caller.owner
-    row = await take_upload(call.storage, call.exchange, call.caller, call.target, owner=owner, upsert=upsert)
-    await call.answer({"Id": row.id, "Key": f"{row.bucket_id}/{row.name}"})
+    stored = await take_upload(call.storage, call.exchange, call.caller, call.target, owner=owner, upsert=upsert)
+    await call.answer({"Id": stored.id, "Key": f"{stored.bucket}/{stored.name}"})
 
 
 async def upload_signed(call: Call) -> None:
     claims = signing.verify_token(call.storage, require_token(call), *call.target, signing.UPLOAD)
     owner = claims.get("owner")
-    row = await take_upload(
+    stored = await take_upload(
         call.storage,
         call.exchange,
         call.caller.as_service(),
@@ -147,7 +147,7 @@ async def upload_signed(call: Call) -> None:
         owner=owner if isinstance(owner, str) else None,
         upsert=claims.get("upsert") is True,
     )
-    await call.answer({"Key": f"{row.bucket_id}/{row.name}"})
+    await call.answer({"Key": f"{stored.bucket}/{stored.name}"})
 
 
 async def sign_upload(call: Call) -> None:

@@ -28,7 +28,8 @@ from socle_storage.uploads import (
 
 if TYPE_CHECKING:
     from socle_storage.context import Caller, Storage
-    from socle_storage.rows import Bucket, ObjectRow
+    from socle_storage.rows import Bucket
+    from socle_storage.store import Published
     from socle_storage.wire import Exchange
 
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+\s*(;.*)?", re.ASCII | re.DOTALL)
@@ -42,8 +43,8 @@ async def take_upload(
     *,
     owner: str | None,
     upsert: bool,
-) -> ObjectRow:
-    """Stores the request's body as the object and returns its row.
+) -> Published:
+    """Stores the request's body as the object and returns where it is.
 
     Raises NoSuchBucket, InvalidKey, InvalidMimeType, EntityTooLarge, AccessDenied, KeyAlreadyExists, InvalidRequest,
     Aborted; then nothing was kept.
@@ -67,7 +68,7 @@ async def take_upload(
     return await _take_raw(storage, exchange, caller, upload)
 
 
-async def _take_raw(storage: Storage, exchange: Exchange, caller: Caller, upload: Upload) -> ObjectRow:
+async def _take_raw(storage: Storage, exchange: Exchange, caller: Caller, upload: Upload) -> Published:
     upload = replace(
         upload,
         cache_control=exchange.header("cache-control") or "no-cache",
@@ -80,7 +81,7 @@ async def _take_raw(storage: Storage, exchange: Exchange, caller: Caller, upload
     return await publish(storage, caller, upload, blob)
 
 
-async def _take_form(storage: Storage, exchange: Exchange, caller: Caller, upload: Upload) -> ObjectRow:
+async def _take_form(storage: Storage, exchange: Exchange, caller: Caller, upload: Upload) -> Published:
     await find_target(storage, caller, upload.bucket, upload.name)
     async with contextlib.aclosing(exchange.stream()) as stream:
         reader = FormReader(upload.mimetype, stream)

@@ -12,7 +12,7 @@ from socle_platform.db import DatabaseError
 from socle_storage.errors import Code, StorageError, access_denied, invalid_request, no_such_bucket, no_such_key
 from socle_storage.names import verify_bucket, verify_key
 from socle_storage.store import Draft, Move
-from socle_storage.uploads import WrittenBlob, discard, publish_draft, render_moment, written
+from socle_storage.uploads import WrittenBlob, discard, publishing, render_moment, written
 
 if TYPE_CHECKING:
     from socle_storage.context import Caller, Storage
@@ -149,7 +149,7 @@ async def copy_row(storage: Storage, caller: Caller, origin: ObjectRow, draft: D
     facts = {**(draft.metadata or {}), "lastModified": render_moment(storage.clock.now())}
     facts.setdefault("eTag", info.etag)
     final = Draft(draft.bucket, draft.name, draft.owner, facts, draft.user_metadata, version)
-    return await publish_draft(storage, caller, final, blob, upsert=upsert)
+    return await publishing(storage, blob, storage.store.publish_row(caller, final, upsert=upsert))
 
 
 def _is_key(name: str) -> bool:

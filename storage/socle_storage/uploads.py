@@ -13,10 +13,10 @@ Contract storage.md §3.1, §5, §7.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from socle_platform.blobs import BlobNotFound, BlobStoreError, new_version
 from socle_platform.db import DatabaseError
@@ -34,8 +34,10 @@ from socle_storage.store import Draft
 if TYPE_CHECKING:
     from socle_platform.ports import BlobInfo, Hasher
     from socle_storage.context import Caller, Storage
-    from socle_storage.rows import Bucket, ObjectRow
+    from socle_storage.rows import Bucket
+    from socle_storage.store import Published
 
+_T = TypeVar("_T")
 DEFAULT_TYPE = "application/octet-stream"
 
 
@@ -178,30 +180,23 @@ async def limited(stream: AsyncIterable[bytes], limit: int) -> AsyncIterator[byt
         yield chunk
 
 
-async def publish(storage: Storage, caller: Caller, upload: Upload, blob: WrittenBlob) -> ObjectRow:
+async def publish(storage: Storage, caller: Caller, upload: Upload, blob: WrittenBlob) -> Published:
     """Makes the bytes the object. Finishes even when the caller goes away. Raises KeyAlreadyExists without `upsert`."""
-    draft = replace(
-        upload.draft(),
-        metadata=facts_of(upload, blob),
-        user_metadata=dict(upload.user_metadata or {}),
-        version=blob.version,
-    )
-    return await publish_draft(storage, caller, draft, blob, upsert=upload.upsert)
+    facts, own = facts_of(upload, blob), upload.user_metadata or {}
+    draft = Draft(upload.bucket, upload.name, upload.owner, facts, own, blob.version)
+    return await publishing(storage, blob, storage.store.publish(caller, draft, upsert=upload.upsert))
 
 
-async def publish_draft(
-    storage: Storage, caller: Caller, draft: Draft, blob: WrittenBlob, *, upsert: bool
-) -> ObjectRow:
-    """Writes a row made elsewhere over bytes just written; forgets the bytes if PostgreSQL says no.
+async def publishing(storage: Storage, blob: WrittenBlob, write: Coroutine[Any, Any, _T]) -> _T:
+    """Writes the row of bytes just written; forgets the bytes if PostgreSQL says no.
 
     When no answer comes the row may exist: the bytes stay, and the sweeper decides.
     """
     try:
-        row, _ = await asyncio.shield(storage.store.publish(caller, draft, upsert=upsert))
+        return await asyncio.shield(write)
     except (DatabaseError, StorageError):
         await discard(storage, blob)
         raise
-    return row
 
 
 async def discard(storage: Storage, blob: WrittenBlob) -> None:
@@ -227,4 +222,4 @@ def facts_of(upload: Upload, blob: WrittenBlob) -> dict[str, Any]:
 
 def render_moment(moment: datetime) -> str:
     """ISO 8601, UTC, milliseconds, `Z`."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

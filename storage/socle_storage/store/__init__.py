@@ -7,7 +7,7 @@ from socle_storage.store.inventory import Inventory, StoredObject, Unfinished
 from socle_storage.store.listings import Listings, Page, Search
 from socle_storage.store.losses import Losses, LostBlob, LostBlobs
 from socle_storage.store.multipart import Multiparts, MultipartUpload
-from socle_storage.store.objects import Draft, Move, Objects
+from socle_storage.store.objects import Draft, Move, Objects, Published
 from socle_storage.store.resumable import Arrival, ResumableUpload, ResumableUploads, Seal
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Move",
     "MultipartUpload",
     "Page",
+    "Published",
     "ResumableUpload",
     "Seal",
     "Search",

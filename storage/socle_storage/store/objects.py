@@ -6,7 +6,9 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
 
 from socle_platform.db import DatabaseError, Rollback
 from socle_storage.errors import Code, already_exists, no_such_key, related_missing
@@ -16,6 +18,7 @@ from socle_storage.store.shapes import object_json
 from socle_storage.store.statements import LOCK_TIMEOUT, Statements, only
 
 if TYPE_CHECKING:
+    from socle_platform.db import Row
     from socle_storage.context import Caller
 
 
@@ -52,10 +55,14 @@ returning {returning}"""
 _UPSERT_PROBE = _INSERT + _ON_CONFLICT.format(
     user_metadata="coalesce(excluded.user_metadata, o.user_metadata)", returning="o.id"
 )
-_UPSERT = _INSERT + _ON_CONFLICT.format(
-    user_metadata="excluded.user_metadata", returning=f"{object_json()}, o.xmax = 0"
+_PUBLISHED = "o.id, o.bucket_id, o.name"
+_UPSERT, _UPSERT_ROW = (
+    _INSERT + _ON_CONFLICT.format(user_metadata="excluded.user_metadata", returning=columns)
+    for columns in (_PUBLISHED, object_json())
 )
-_CREATE = f"{_INSERT} on conflict do nothing returning {object_json()}, true"
+_CREATE, _CREATE_ROW = (
+    f"{_INSERT} on conflict do nothing returning {columns}" for columns in (_PUBLISHED, object_json())
+)
 _FOREIGN_TRIGGERS = """
 select exists (
   select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
@@ -107,9 +114,17 @@ class Draft:
             _text(uuid_or_none(self.owner)),
             _text(self.owner),
             self.version.encode(),
-            _json(self.metadata),
+            _facts_json(self.metadata),
             _json(self.user_metadata),
         ]
+
+
+class Published(NamedTuple):
+    """What an upload answers with: where the object is now, and its id."""
+
+    id: str
+    bucket: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +153,7 @@ class Objects(Statements):
     async def find_object(self, caller: Caller, bucket: str, name: str) -> ObjectRow | None:
         """The object, if the caller may see it."""
         result = await self.run(caller, FIND_OBJECT, [bucket.encode(), name.encode()], read_only=True)
-        return ObjectRow.of(json.loads(result.rows[0][0] or b"")) if result.rows else None
+        return ObjectRow.of(orjson.loads(result.rows[0][0] or b"")) if result.rows else None
 
     async def find_public(self, caller: Caller, bucket: str, name: str) -> tuple[bool, ObjectRow | None] | None:
         """As the service: whether the bucket is public, and the object in it. None: there is no such bucket."""
@@ -147,7 +162,7 @@ class Objects(Statements):
         if not result.rows:
             return None
         public, row = result.rows[0]
-        return public == b"t", None if row is None else ObjectRow.of(json.loads(row))
+        return public == b"t", None if row is None else ObjectRow.of(orjson.loads(row))
 
     async def probe(self, caller: Caller, draft: Draft, *, upsert: bool) -> None:
         """Writes the row as the caller and rolls it back: may the caller store this? (contract §5)
@@ -169,19 +184,26 @@ class Objects(Statements):
                 raise already_exists(Code.KEY_ALREADY_EXISTS) from error
             raise
 
-    async def publish(self, caller: Caller, draft: Draft, *, upsert: bool) -> tuple[ObjectRow, bool]:
-        """Writes the row as the service; returns it and whether it is new. From here on the bytes can be read.
+    async def publish(self, caller: Caller, draft: Draft, *, upsert: bool) -> Published:
+        """Writes the row as the service. From here on the bytes can be read.
 
         Without `upsert` a row that appeared since the probe is kept, and KeyAlreadyExists raised: nobody's
         acknowledged upload is replaced by a race.
         """
+        row = await self._publish(caller, _UPSERT if upsert else _CREATE, draft)
+        return Published(*((column or b"").decode() for column in row))
+
+    async def publish_row(self, caller: Caller, draft: Draft, *, upsert: bool) -> ObjectRow:
+        """The same; returns the whole row."""
+        row = await self._publish(caller, _UPSERT_ROW if upsert else _CREATE_ROW, draft)
+        return ObjectRow.of(orjson.loads(row[0] or b""))
+
+    async def _publish(self, caller: Caller, sql: str, draft: Draft) -> Row:
         reset = await self._has_foreign_triggers()
-        sql = _UPSERT if upsert else _CREATE
         result = await self.run(caller.as_service(), sql, draft.parameters(), reset=reset)
         if not result.rows:
             raise already_exists(Code.KEY_ALREADY_EXISTS)
-        row, is_new = result.rows[0]
-        return ObjectRow.of(json.loads(row or b"")), is_new == b"t"
+        return result.rows[0]
 
     async def _has_foreign_triggers(self) -> bool:
         """Whether the project has triggers of its own on storage.objects; the answer may be some seconds old.
@@ -244,5 +266,15 @@ def _text(value: str | None) -> bytes | None:
     return None if value is None else value.encode()
 
 
+def _facts_json(value: Mapping[str, Any] | None) -> bytes | None:
+    """The facts of the bytes: texts and numbers of our own, but for a text that is none (half a character)."""
+    try:
+        return None if value is None else orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return _json(value)
+
+
 def _json(value: Mapping[str, Any] | None) -> bytes | None:
-    return None if value is None else json.dumps(value, separators=(",", ":")).encode()
+    if value is None:
+        return None
+    return b"{}" if not value else json.dumps(value, separators=(",", ":")).encode()
