@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -67,6 +68,8 @@ class HttpProtocol(QuickProtocol):
         if self._refusal is not None:
             self._drop(data)
             return
+        if not data.isascii() and self._is_between_requests():
+            data = _with_plain_target(data)
         self._chunk = len(data)
         super().data_received(data)
         if self._refusal is not None or self.transport.is_closing():
@@ -79,6 +82,9 @@ class HttpProtocol(QuickProtocol):
             self._await_head()
         elif (last := self._last) is not None and last.response_complete:
             self._await_head()
+
+    def _is_between_requests(self) -> bool:
+        return not self._in_head and ((last := self._last) is None or not last.more_body)
 
     @property
     def _last(self) -> RequestResponseCycle | None:
@@ -173,6 +179,19 @@ class HttpProtocol(QuickProtocol):
         self._dropped += len(data)
         if self._dropped > _LINGER_BYTES:
             self.transport.close()
+
+
+_beyond_ascii = re.compile(rb"[\x80-\xff]").sub
+
+
+def _with_plain_target(data: bytes) -> bytes:
+    """A request whose first line, which the parser takes in ASCII alone, has its other bytes percent-encoded.
+
+    RFC 3986 leaves no room for them, but people write `?name=eq.Zürich` to curl, and PostgREST answers."""
+    line, end, rest = data.partition(b"\n")
+    if line.isascii():
+        return data
+    return _beyond_ascii(lambda found: b"%%%02X" % found.group()[0], line) + end + rest
 
 
 def _too_large() -> _Refusal:
