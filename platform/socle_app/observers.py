@@ -15,7 +15,6 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from socle_platform.events import Noted, RequestFailed, RequestServed
 
@@ -148,7 +147,7 @@ class Metrics(Collector):
         yield requests
         seconds = HistogramMetricFamily("socle_request_seconds", "Seconds to the last byte", labels=("service",))
         for service, tally in by_service.items():
-            bounds = [*map(floatToGoString, _BUCKETS), "+Inf"]
+            bounds = [*map(str, _BUCKETS), "+Inf"]
             buckets = list(zip(bounds, itertools.accumulate(tally.counts), strict=True))
             seconds.add_metric((service,), buckets, tally.seconds)
         yield seconds

@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator
 import pytest
 
 from harness.postgres import TestServer
+from harness.server_messages import say
 from socle_platform.pgwire import messages
+from socle_platform.pgwire.block import command, written
 from socle_platform.pgwire.connect import cancel, open_wire, stop
 from socle_platform.pgwire.copying import CopyStream
 from socle_platform.pgwire.dsn import parse_dsn
 from socle_platform.pgwire.errors import ConnectFailed, ConnectionLost, DatabaseError
-from socle_platform.pgwire.protocol import Notification
-from socle_platform.pgwire.wire import Outcome, Wire, is_stale_statement
+from socle_platform.pgwire.protocol import CommandComplete, Notification, ReadyForQuery, Signal
+from socle_platform.pgwire.wire import Answer, Outcome, Wire, is_stale_statement
 
 
 @pytest.fixture
@@ -330,3 +332,62 @@ async def test_the_first_server_that_answers(server: TestServer) -> None:
     wire.terminate()
     with pytest.raises(ConnectFailed, match="not standby"):
         await open_wire(parse_dsn(dsn + " target_session_attrs=standby"))
+
+
+async def test_quiet_answers_are_known_again_but_errors_are_not_missed(wire: Wire) -> None:
+    steps = [command("reset all"), command("select pg_catalog.pg_advisory_unlock_all()"), command("discard temp")]
+    for number in range(4):
+        answer = await later(wire, written(wire, steps), quiet=True)
+        assert (answer.error, wire.busy, wire.status) == (None, False, "I")
+        assert (answer.outcomes == []) == (number >= 2)  # the first prepared, the second was learnt
+    failed = await later(wire, written(wire, [command("select 1/0")]), quiet=True)
+    assert isinstance(failed.error, DatabaseError)
+    assert failed.error.sqlstate == "22012"
+    # another answer than the last is read, and learnt in its place
+    for number in range(3):
+        answer = await later(wire, written(wire, [command("reset role")]), quiet=True)
+        assert answer.error is None
+        assert (answer.outcomes == []) == (number >= 2)
+    loud = await later(wire, written(wire, [command("reset role")]))
+    assert [outcome.tag for outcome in loud.outcomes] == ["RESET"]
+    assert (await wire.query("select 1"))[0].rows == [(b"1",)]
+
+
+async def later(wire: Wire, payload: bytes, *, quiet: bool = False) -> Answer:
+    found: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    wire.exchange_later(payload, found.set_result, quiet=quiet)
+    return await asyncio.wait_for(found, 5)
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_quiet_answer_in_portions_is_no_shorter_one(cut: int) -> None:
+    def answers(wire: Wire) -> list[Answer]:
+        heard: list[Answer] = []
+        wire.exchange_later(b"", heard.append, quiet=True)
+        return heard
+
+    said = say(Signal.BIND_COMPLETE) + say(CommandComplete("RESET")) + say(Signal.BIND_COMPLETE)
+    said += say(CommandComplete("DISCARD TEMP")) + say(ReadyForQuery("I"))
+    loop = asyncio.new_event_loop()
+    wire = Wire(loop)
+    wire.connection_made(DeafTransport())
+    for _ in range(3):
+        heard = answers(wire)
+        wire.data_received(said[:cut])
+        assert heard == []
+        wire.data_received(said[cut:])
+        assert [answer.error for answer in heard] == [None]
+        heard = answers(wire)
+        wire.data_received(said)
+        assert [answer.error for answer in heard] == [None]
+    loop.close()
+
+
+class DeafTransport(asyncio.Transport):
+    """Takes what is written and does nothing."""
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return default
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Nobody reads it."""

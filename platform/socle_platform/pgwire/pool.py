@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from socle_platform.pgwire import messages
+from socle_platform.pgwire.block import command, written
 from socle_platform.pgwire.connect import stop
 from socle_platform.pgwire.errors import DatabaseUnavailable, PoolTimeout
 
@@ -39,7 +40,7 @@ class Waiter(Protocol):
 class Pool:
     """At most `size` sessions of one login. Times in seconds; 0 switches a limit off.
 
-    `reset` is a simple query that takes back whatever a session's user left behind.
+    `reset` are statements, with `;` between, that take back whatever a session's user left behind.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Pool:
         self._idle_timeout = idle_timeout
         self._max_lifetime = max_lifetime
         self._cancel_timeout = cancel_timeout
-        self._reset = messages.query(reset)
+        self._reset_steps = [command(sql) for sql in map(str.strip, reset.split(";")) if sql]
         self._rollback_and_reset = messages.query(f"rollback; {reset}")
         self._idle: list[Wire] = []
         self._wires: set[Wire] = set()
@@ -251,14 +252,20 @@ class Pool:
             return
         asyncio.get_running_loop().call_soon(self._write_reset, wire)
 
-    def _write_reset(self, wire: Wire) -> None:
+    def _write_reset(self, wire: Wire, *, again: bool = False) -> None:
+        """Prepared statements, which cost PostgreSQL two thirds of a simple query; that where they cannot be used."""
+
         def done(answer: Answer) -> None:
-            if answer.error is not None:
+            if answer.error is not None and not again and not wire.closed:
+                wire.forget_statements()
+                self._write_reset(wire, again=True)
+            elif answer.error is not None:
                 wire.terminate()
             else:
                 self.release(wire)
 
-        wire.exchange_later(self._reset if wire.status == "I" else self._rollback_and_reset, done)
+        plain = wire.status != "I" or again or not self._reset_steps
+        wire.exchange_later(self._rollback_and_reset if plain else written(wire, self._reset_steps), done, quiet=True)
 
     def recover(self, wire: Wire) -> None:
         """Takes back a session in any state: cancels what it runs, rolls back, resets; drops it if that takes long."""

@@ -245,6 +245,11 @@ class Decoder:
         self.ready = 0
         """How many ReadyForQuery have been seen."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the rest of a message is still to come."""
+        return bool(self._pending)
+
     def skip_rows(self, results: int) -> None:
         """Drops the rows of the next `results` results: a settings statement's row tells nothing."""
         self._skip = results

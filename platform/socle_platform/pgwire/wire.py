@@ -97,6 +97,9 @@ class Wire(asyncio.Protocol):
         self._waiter: asyncio.Future[Answer] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._after: Callable[[Answer], None] | None = None
+        self._is_quiet = False
+        self._heard = b""
+        self._quiet_answer = b""
         self.listener: Callable[[list[Event]], None] | None = None
         self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
         # One write must never evict its own statements; 0 keeps none.
@@ -138,6 +141,13 @@ class Wire(asyncio.Protocol):
                 self.status = "I"
                 self._hand_over(Answer([_SKIPPED, Outcome([row], _ONE_ROW)]))
                 return
+            if self._is_quiet:
+                if data == self._quiet_answer:
+                    self._decoder.ready += 1
+                    self.status = "I"
+                    self._hand_over(Answer([]))
+                    return
+                self._heard = b"" if self._decoder.is_waiting else data
         try:
             events = self._decoder.feed(data)
         except ProtocolViolation as problem:
@@ -166,16 +176,21 @@ class Wire(asyncio.Protocol):
     def _complete(self, events: list[Event]) -> None:
         """The answer's end."""
         if self._events:
+            self._heard = b""
             self._events += events
             events = self._events
             self._events = []
         # Read here and not by whoever waits: it may be cancelled between the answer's arrival and its own turn.
-        self._hand_over(self._read(events))
+        fresh = bool(self._parsing or self._describing)
+        answer = self._read(events)
+        if self._is_quiet and self._heard and not fresh and answer.error is None and self.status == "I":
+            self._quiet_answer = self._heard
+        self._hand_over(answer)
 
     def _hand_over(self, answer: Answer) -> None:
         """Gives a complete answer to whoever waits for it."""
         self._answers = self._decoder.ready
-        self.busy = False
+        self.busy = self._is_quiet = False
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(answer)
@@ -293,14 +308,20 @@ class Wire(asyncio.Protocol):
         self._transport.write(payload)
         return waiter
 
-    def exchange_later(self, payload: bytes, after: Callable[[Answer], None], skip: int = 0) -> None:
-        """The same without a task: `after` is called with the answer, also where nothing can be sent."""
+    def exchange_later(
+        self, payload: bytes, after: Callable[[Answer], None], skip: int = 0, *, quiet: bool = False
+    ) -> None:
+        """The same without a task: `after` is called with the answer, also where nothing can be sent.
+
+        `quiet`: only the error counts, if there is one. An answer that is the last quiet one byte for byte is not read.
+        """
         if self.closed or self._transport is None:
             after(Answer([], self.lost()))
             return
         self.busy = True
         self._decoder.skip_rows(skip)
         self._after = after
+        self._is_quiet = quiet
         self._transport.write(payload)
 
     def abandon(self) -> None:
