@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
-from harness.postgres import ServerOfRun, TestServer, current_server
+from harness.postgres import ServerOfRun, TestServer, close_administrators, current_server
 from harness.seaweed import Seaweed, seaweed
 from socle_platform.db import Database
 
@@ -26,8 +27,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    close_administrators()
     if _server_of_run is not None and not hasattr(session.config, "workerinput"):
         _server_of_run.stop()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests stay to the end: the collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,10 +12,13 @@ import random
 import shutil
 import socket
 import tempfile
+import threading
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import asyncpg
@@ -27,6 +30,7 @@ from socle_platform.migrate import ensure_platform
 
 PASSWORD = "postgres"
 PLATFORM_TEMPLATE = "template_platform"
+T = TypeVar("T")
 _ADDRESS = "SOCLE_TEST_POSTGRES"
 _SERVICE_LOGINS = {
     "auth": "supabase_auth_admin",
@@ -75,11 +79,12 @@ class TestServer:
     async def clone(self, template: str = PLATFORM_TEMPLATE) -> AsyncGenerator[str]:
         """The name of a fresh database copied from `template`, dropped at the end."""
         name = f"t_{uuid.uuid4().hex[:16]}"
-        await self.run("postgres", f'create database "{name}" template "{template}" owner postgres strategy file_copy')
+        administrator = _administrator_of(self.dsn("postgres"))
+        await administrator.run(f'create database "{name}" template "{template}" owner postgres strategy file_copy')
         try:
             yield name
         finally:
-            await self.run("postgres", f'drop database if exists "{name}" with (force)')
+            await administrator.run(f'drop database if exists "{name}" with (force)')
 
     @contextlib.asynccontextmanager
     async def open(self, database: str) -> AsyncGenerator[Database]:
@@ -104,6 +109,49 @@ class TestServer:
             await connection.execute(f'alter database "{name}" with is_template true allow_connections false')
         finally:
             await connection.close()
+
+
+class _Administrator:
+    """One session for all the databases that a process makes and drops: a session of its own for each would cost as
+    much as the copy. It lives in a thread, since each test has an event loop of its own."""
+
+    def __init__(self, dsn: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="test databases")
+        self._thread.start()
+        self._turn = asyncio.Lock()
+        self._connection = self._submit(asyncpg.connect(dsn)).result(30)
+
+    async def run(self, statement: str) -> None:
+        await asyncio.wrap_future(self._submit(self._run(statement)))
+
+    async def _run(self, statement: str) -> None:
+        async with self._turn:
+            await self._connection.execute(statement)
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        self._submit(self._connection.close()).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(30)
+        self._loop.close()
+
+
+_administrators: dict[str, _Administrator] = {}
+
+
+def _administrator_of(dsn: str) -> _Administrator:
+    if dsn not in _administrators:
+        _administrators[dsn] = _Administrator(dsn)
+    return _administrators[dsn]
+
+
+def close_administrators() -> None:
+    """At the end of a process's tests."""
+    while _administrators:
+        _administrators.popitem()[1].close()
 
 
 def current_server() -> TestServer:

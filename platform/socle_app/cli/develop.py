@@ -49,8 +49,10 @@ def test(
     """Run the tests, the linters and the type checkers of this checkout (arguments go to pytest)."""
     _need_checkout()
     arguments = context.args or []
+    # Each worker collects all tests: when one process did so before, it finds them compiled.
+    collection = Check("collection of the tests", (_tool("pytest"), "-q", "--collect-only"))
     workers = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", str((os.cpu_count() or 2) + 1)]
-    if not fast and not arguments and not run_checks():
+    if not fast and not arguments and not run_checks(collection):
         raise typer.Exit(1)
     code = subprocess.run([_tool("pytest"), "-q", "--dist", "worksteal", *workers, *arguments], cwd=ROOT).returncode
     raise typer.Exit(code)
@@ -63,9 +65,10 @@ def check() -> None:
         raise typer.Exit(1)
 
 
-def run_checks() -> bool:
+def run_checks(*further: Check) -> bool:
     """All static checks, two at a time; prints the output of those that fail. Returns whether all passed."""
     checks = (
+        *further,
         Check("mypy", (_tool("mypy"),)),
         Check("pyright", (_tool("basedpyright"),)),
         Check("ruff check", (_tool("ruff"), "check")),
