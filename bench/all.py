@@ -20,7 +20,7 @@ PROGRAMS = {
     "storage": ["--rounds=3", "--seconds=1"],
 }
 QUICK = {
-    "start": ["--rounds=1", "--memory-rounds=0"],
+    "start": ["--rounds=1", "--memory-rounds=0", "--install-rounds=0"],
     "rest": ["--rounds=1", "--seconds=1", "--connections=16", "--peers=Socle"],
     "auth": ["--rounds=1", "--seconds=1"],
     "storage": ["--rounds=1", "--seconds=1", "--size=64", "--objects=10000"],

@@ -1,6 +1,6 @@
-"""Measures `socle start`: seconds to the first 200 of /rest/v1/, memory when idle, size of an installation.
+"""Measures `socle start`: seconds to the first 200 of /rest/v1/, memory when idle, the first install.
 
-    .venv/bin/python bench/start.py [--rounds 5] [--memory-rounds 5] [--write] [--check]
+    .venv/bin/python bench/start.py [--rounds 5] [--memory-rounds 5] [--install-rounds 1] [--write] [--check]
 
 A memory round waits 30 s. Printed and recorded: each figure's median, lowest and highest, and the limits to reach.
 """
@@ -8,6 +8,7 @@ A memory round waits 30 s. Printed and recorded: each figure's median, lowest an
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -75,9 +76,30 @@ def shared_out(process: psutil.Process) -> int:
         return 0
 
 
+def install(folder: Path) -> tuple[float, float]:
+    """Seconds of the launcher's first use, packages being in the cache, and MB on disk of the environment it makes."""
+    venv = folder / ".venv"
+    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    seconds = 0.0
+    for _ in range(2):  # the first one fills the cache
+        shutil.rmtree(venv, ignore_errors=True)
+        began = time.monotonic()
+        subprocess.run(
+            [ROOT / "socle", "--version"],
+            env={**environ, "SOCLE_VENV": str(venv)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+        seconds = time.monotonic() - began
+    found = {(status.st_dev, status.st_ino): status.st_blocks * 512 for status in map(Path.lstat, venv.rglob("*"))}
+    return seconds, sum(found.values()) / 1e6
+
+
 def main() -> None:
     parser = arguments(__doc__, rounds=5, seconds=0.0)
     parser.add_argument("--memory-rounds", type=int, default=5, help="of them, with memory at the end")
+    parser.add_argument("--install-rounds", type=int, default=1, help="fresh environments to install")
     given = parser.parse_args()
     first, again = Series("first start", "s", []), Series("next start", "s", [])
     python, postgres = Series("Python, RSS", "MB", []), Series("PostgreSQL, PSS", "MB", [])
@@ -100,6 +122,13 @@ def main() -> None:
                 stop(child)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+    installing, disk = Series("first install", "s", []), Series("first install, on disk", "MB", [])
+    for number in range(given.install_rounds):
+        progress(f"start: install {number + 1} of {given.install_rounds}")
+        with tempfile.TemporaryDirectory(prefix="socle-bench-") as name:
+            seconds, size = install(Path(name))
+        installing.values.append(seconds)
+        disk.values.append(size)
     goals = [
         Goal("first 200 on an empty state folder", "≤", 2.5, round(first.median, 2), "s"),
         Goal("first 200 on an existing state folder", "≤", 1.0, round(again.median, 2), "s"),
@@ -109,7 +138,12 @@ def main() -> None:
         goals.append(Goal("Python when idle, RSS", "≤", 90, round(python.median, 1), "MB"))
         goals.append(Goal("PostgreSQL when idle, PSS", "≤", 60, round(postgres.median, 1), "MB"))
         series += [python, postgres]
-    finish(given, ROOT, "start", series, goals, () if python.values else ["memory (no --memory-rounds)"])
+    if installing.values:
+        goals.append(Goal("first install, packages in the cache", "≤", 60, round(installing.median, 1), "s"))
+        goals.append(Goal("first install, on disk", "≤", 350, round(disk.median), "MB"))
+        series += [installing, disk]
+    options = {"memory (no --memory-rounds)": python, "install (no --install-rounds)": installing}
+    finish(given, ROOT, "start", series, goals, [what for what, each in options.items() if not each.values])
 
 
 if __name__ == "__main__":

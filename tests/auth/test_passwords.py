@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import statistics
 import threading
 import time
 from pathlib import Path
@@ -199,7 +198,8 @@ async def test_leaked_passwords_from_a_file(database: Database, tmp_path: Path) 
 
 
 async def test_time_does_not_tell_who_is_registered(database: Database) -> None:
-    """Known user with a wrong password, user without a password, unknown user: medians within noise of each other."""
+    """Known user with a wrong password, user without a password, unknown user take the same time: the lowest of each,
+    since whatever else the machine does only adds to one."""
     settings = changed(FAST, password__argon2=Argon2Settings(memory_kib=8192, passes=1, workers=1))
     async with open_site(database, settings) as site:
         await site.create_user()
@@ -216,6 +216,6 @@ async def test_time_does_not_tell_who_is_registered(database: Database) -> None:
                 times[address].append(time.perf_counter() - began)
                 bodies.add(answer.text)
                 assert refusal(answer) == (400, "invalid_credentials")
-        medians = [statistics.median(times[address]) for address in addresses]
+        lowest = [min(times[address]) for address in addresses]
     assert len(bodies) == 1
-    assert max(medians) < 1.5 * min(medians), medians
+    assert max(lowest) < 1.5 * min(lowest), lowest

@@ -7,18 +7,18 @@ import sys
 
 import typer
 
-from socle_app.cli import auth, database, develop, doctor, keys, platform, serve, storage
+from socle_app.cli import auth, database, develop, doctor, keys, platform, serve, storage, version
 from socle_app.cli.console import print_problem
 from socle_platform.errors import SocleError
 
 app = typer.Typer(
     name="socle",
-    help="A whole Supabase-compatible backend in one program, on real PostgreSQL.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.callback()(version.whole)
 platform.register(app)
 database.register(app)
 doctor.register(app)
