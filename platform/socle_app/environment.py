@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from socle_app.state import StateFolder
     from socle_platform.config.gateway import GatewaySettings
 
+_NOT_LOOKED_UP = "addresses are judged by their form alone"
+_WITHOUT_EFFECT = {
+    "GOTRUE_MAILER_EMAIL_VALIDATION_EXTENDED": _NOT_LOOKED_UP,
+    "GOTRUE_MAILER_EMAIL_VALIDATION_SERVICE_URL": _NOT_LOOKED_UP,
+    "GOTRUE_MAILER_EMAIL_VALIDATION_BLOCKED_MX": _NOT_LOOKED_UP,
+    "REQUEST_X_FORWARDED_HOST_REGEXP": "one storage service serves one project",
+}
+
 
 def platform_environment(
     given: Mapping[str, str], gateway: GatewaySettings, keychain: Keychain, state: StateFolder
@@ -46,6 +54,11 @@ def platform_environment(
         "SERVICE_KEY": keys["SERVICE_ROLE_KEY"],
     }
     return {**derived, **given, **fixed}
+
+
+def notes_on_names(given: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of the upstream services that are set and change nothing here, for whoever relies on them."""
+    return tuple(f"{name} has no effect: {instead}" for name, instead in _WITHOUT_EFFECT.items() if given.get(name))
 
 
 def _inbox(given: Mapping[str, str], gateway: GatewaySettings) -> dict[str, str]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from socle_app import http_server
 from socle_app.embedded.processes import birth_mark
-from socle_app.environment import platform_environment, status_values
+from socle_app.environment import notes_on_names, platform_environment, status_values
 from socle_app.inbox_port import Below, inbox_listener, inbox_notes, inbox_url
 from socle_app.keychain import ensure_keychain
 from socle_app.observers import Log, Metrics, configure_logging
@@ -173,7 +173,9 @@ async def open_platform(options: StartOptions) -> AsyncGenerator[Platform]:
         await imports
         app = await stack.enter_async_context(_furnished(settings, environ, source, keychain, observe, metrics))
         values = status_values(gateway, keychain, source.public_url, inbox_url(environ, gateway, inbox))
-        running = _describe(place, source.endpoint, values, (*notes, *inbox_notes(environ, gateway)))
+        running = _describe(
+            place, source.endpoint, values, (*notes, *inbox_notes(environ, gateway), *notes_on_names(given))
+        )
         for text in running.notes if options.json else ():
             observe(Noted("platform", "warning", text))
         yield Platform(app, listener, place, running, inbox)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from socle_app.environment import notes_on_names
 from socle_app.observers import Log, configure_logging
 from socle_platform.config.auth import AuthSettings, load_auth
 from socle_platform.config.database import DatabaseSettings
@@ -108,6 +109,8 @@ async def serve_auth(environ: Mapping[str, str]) -> None:
     """Serves until SIGINT or SIGTERM. Raises SocleError when it cannot start."""
     options = load_options(environ)
     configure_logging(level=options.log_level, json_lines=False)
+    for note in notes_on_names(environ):
+        structlog.get_logger().warning(note)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

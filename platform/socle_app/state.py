@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from socle_app.embedded.layout import OWN_MARK, STATE_NAME
 from socle_app.embedded.processes import birth_mark, is_alive
 from socle_platform.errors import SocleError
 
@@ -61,7 +62,13 @@ class StateFolder:
 
         A folder that was there keeps its mode.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            pass
+        else:
+            if self.path.name != STATE_NAME:
+                (self.path / OWN_MARK).touch()
         ignore = self.path / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")

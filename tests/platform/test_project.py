@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from socle_app.environment import notes_on_names
 from socle_app.project import Project, ProjectNotFound, find_project
 from socle_app.project_config import read_config, read_dotenv
 from socle_app.project_keys import KEYS, PASSWORD_REQUIREMENTS, find_key
@@ -502,3 +503,9 @@ def test_every_name_that_a_key_becomes_is_read_by_a_service(name: str) -> None:
     load(environ)
     star = next(value for part, value in _STARS.items() if part in name)
     assert name.replace("*", star) in environ.asked
+
+
+def test_names_that_change_nothing_are_named() -> None:
+    names = {"GOTRUE_MAILER_EMAIL_VALIDATION_BLOCKED_MX": '["mx.test"]', "REQUEST_X_FORWARDED_HOST_REGEXP": ""}
+    (note,) = notes_on_names(names)
+    assert note.startswith("GOTRUE_MAILER_EMAIL_VALIDATION_BLOCKED_MX has no effect")

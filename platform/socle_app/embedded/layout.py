@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SHARED_DIRS = (Path("/var/lib/socle"), Path("/var/tmp/socle"))  # noqa: S108 — owner and mode are verified
 STATE_NAME = ".socle"
+OWN_MARK = ".made-by-socle"
+"""In a state folder of any other name that a start made: its mode is ours to choose."""
 SOCKET_PATH_BYTES = 107  # sun_path less its closing NUL
 ENTERABLE = 0o711
 CLOSED, PASSABLE = 0o700, 0o710
@@ -207,7 +209,8 @@ def _fits(home: Path, account: Account) -> bool:
     if can_reach(account, [tried]):
         return True
     facts = state.stat()
-    if state.name == STATE_NAME and facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) in (CLOSED, PASSABLE):
+    ours = state.name == STATE_NAME or (state / OWN_MARK).exists()
+    if ours and facts.st_uid == os.geteuid() and stat.S_IMODE(facts.st_mode) in (CLOSED, PASSABLE):
         _let_pass(state, account)
         if can_reach(account, [tried]):
             return True

@@ -15,6 +15,7 @@ import asyncpg
 
 from socle_platform.errors import SocleError
 from socle_platform.migrate.failures import StatementFailed
+from socle_platform.migrate.quoting import quote_literal
 from socle_platform.migrate.session import Connect, Operator, acting_as_operator
 from socle_platform.migrate.sources import MigrationFile, SeedFile, read_sql
 from socle_platform.migrate.splitter import CopyData, parse_copy, split_statements
@@ -47,12 +48,11 @@ class RemoteVersionsUnknown(SocleError):
 
     def __init__(self, versions: Sequence[str]) -> None:
         self.versions = tuple(versions)
-        listed = " ".join(versions)
+        listed = ", ".join(quote_literal(version) for version in versions)
         super().__init__(
             "Remote migration versions not found in local migrations directory.\n\n"
             "Bring the folder up to date. If the history itself is wrong, repair it:\n"
-            f"  socle migration repair --status reverted {listed}\n\n"
-            "Or write what the database has into the folder:\n  socle db pull"
+            f"  delete from supabase_migrations.schema_migrations where version in ({listed});"
         )
 
 

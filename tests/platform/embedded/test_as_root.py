@@ -19,6 +19,7 @@ from socle_app.embedded.account import resolve_account
 from socle_app.embedded.errors import AccountUnusable, DataMissing, DataOfAnother, PathUnusable
 from socle_app.embedded.layout import ensure_shared_dir
 from socle_app.embedded.server_tree import reachable_tree
+from socle_app.state import StateFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +106,14 @@ async def test_a_closed_state_folder_of_another_name_is_left_alone(folder: Path,
     endpoint = await server_of(state).start()
     assert endpoint.data_dir.is_relative_to(folder / "shared")
     assert state.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_state_folder_that_the_start_made_holds_the_data(folder: Path, server_of: ServerMaker) -> None:
+    state = StateFolder(folder / "other disk" / "mine")
+    state.ensure()
+    endpoint = await server_of(state.path).start()
+    assert endpoint.data_dir == state.path / "postgres" / "data"
+    assert (state.path.stat().st_mode & 0o777, state.path.stat().st_gid) == (0o710, NOBODY.pw_gid)
 
 
 async def test_a_project_in_a_closed_home(folder: Path, closed: Path, server_of: ServerMaker) -> None:
