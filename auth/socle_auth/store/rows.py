@@ -209,11 +209,16 @@ def utc(moment: datetime | str | None) -> datetime | None:
     if moment is None:
         return None
     if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError:
-            moment = datetime.min if moment.startswith("-") or moment.endswith(" BC") else datetime.max  # noqa: DTZ901
+        moment = _read(moment)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _read(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        is_early = text.startswith("-") or text.endswith(" BC")
+    return datetime.min if is_early else datetime.max  # noqa: DTZ901 - naive ones are UTC here
 
 
 def _moment(record: Record, column: str) -> datetime:
