@@ -477,8 +477,13 @@ def _refuse_none(role: str) -> None:
 def _settings_command(pairs: Sequence[tuple[str, str]]) -> Command:
     """Text that is not UTF-8 loses what cannot be said."""
     sql = _settings_sql(len(pairs))
-    pieces = [messages.sized(text.encode(errors="replace")) for pair in pairs for text in pair]
+    pieces = [_setting_name(name) + messages.sized(value.encode(errors="replace")) for name, value in pairs]
     return Command(sql, sql, (messages.count(2 * len(pairs)) + b"".join(pieces),))
+
+
+@lru_cache(maxsize=512)
+def _setting_name(name: str) -> bytes:
+    return messages.sized(name.encode(errors="replace"))
 
 
 @lru_cache(maxsize=256)

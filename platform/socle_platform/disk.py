@@ -72,6 +72,7 @@ class DiskBlobs:
         self._root = root.absolute()
         self._legacy = self._root / legacy_bucket if legacy_bucket else self._root
         self._blobs = self._root / "blobs"
+        self._blobs_text = str(self._blobs)
         self._tmp = self._root / "tmp"
         self._uploads = self._root / "uploads"
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="socle-disk")
@@ -124,7 +125,7 @@ class DiskBlobs:
 
     @asynccontextmanager
     async def writer(self, key: str, *, hashers: Sequence[Hasher] = ()) -> AsyncGenerator[BlobWriter, None]:
-        writing = _Writing(self, self._path(key), Digest(hashers))
+        writing = _Writing(self, self._place(key), Digest(hashers))
         try:
             yield writing
         finally:
@@ -308,10 +309,14 @@ class DiskBlobs:
 
     def _path(self, key: str) -> Path:
         """Where a new blob goes. Raises BlobNotFound for a key without a version."""
+        return Path(self._place(key))
+
+    def _place(self, key: str) -> str:
+        """The same as text: a Path costs more than a small file's writing."""
         version = version_of(key)
         if version is None:
             raise BlobNotFound(f"a key that ends in no version: {key!r}")
-        return Path(f"{self._blobs}/{version[:2]}/{version}")
+        return f"{self._blobs_text}/{version[:2]}/{version}"
 
     def _find(self, key: str) -> Path:
         """Where a blob is: at its own place, else where the official container put it. Raises BlobNotFound."""
@@ -395,7 +400,7 @@ class _SmallBlobs:
 class _Writing:
     """A file being written: collects small chunks, hashes beside the write, keeps at most two batches in memory."""
 
-    def __init__(self, store: DiskBlobs, path: Path | None, digest: Digest) -> None:
+    def __init__(self, store: DiskBlobs, path: str | None, digest: Digest) -> None:
         self._store = store
         self._path = path
         self._digest = digest
@@ -418,7 +423,7 @@ class _Writing:
         path = self._path
         if path is None:
             raise BlobStoreError("a part is committed by commit_part")
-        modified = await self._commit(lambda: path)
+        modified = await self._commit(lambda: Path(path))
         return BlobInfo(self._size, self._digest.etag, modified)
 
     async def commit_part(self, folder: Path, number: int, verify: Callable[[], None] | None) -> PartInfo:
@@ -437,7 +442,7 @@ class _Writing:
         try:
             if self._temporary is None and self._path is not None and self._size <= _SMALL:
                 self._digest.update(batch)
-                self._work = self._store.small_files.write(str(self._path), batch)
+                self._work = self._store.small_files.write(self._path, batch)
             else:
                 self._work = self._store.begin_in_thread(lambda: self._finish(batch, path_of))
             await asyncio.shield(self._work)

@@ -60,7 +60,9 @@ async def take_upload(
         owner=owner,
         upsert=upsert,
         mimetype=content_type,
+        cache_control=exchange.header("cache-control") or "no-cache",
         content_length=exchange.content_length,
+        user_metadata=parse_metadata_header(exchange.header("x-metadata")),
         robots_tag=robots_tag,
     )
     if content_type.startswith("multipart/form-data"):
@@ -69,11 +71,6 @@ async def take_upload(
 
 
 async def _take_raw(storage: Storage, exchange: Exchange, caller: Caller, upload: Upload) -> Published:
-    upload = replace(
-        upload,
-        cache_control=exchange.header("cache-control") or "no-cache",
-        user_metadata=parse_metadata_header(exchange.header("x-metadata")),
-    )
     limit = await _admit(storage, caller, upload, upload.content_length)
     await probe(storage, caller, upload)
     async with contextlib.aclosing(exchange.stream()) as stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
@@ -17,6 +18,8 @@ from socle_storage.errors import JSON, StorageError, aborted, invalid_header, no
 if TYPE_CHECKING:
     from socle_platform.http import Receive, Scope, Send
 
+_SHORT = 128
+"""Characters of a header's value that is remembered once rendered: answers resemble each other."""
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 MAX_JSON = 1024 * 1024
 """Bytes of a JSON body."""
@@ -126,7 +129,9 @@ class Exchange:
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """Status line and headers. Raises InvalidRequest for a value that no header can have."""
-        rendered = [(name.encode("latin-1"), _header_value(name, value)) for name, value in headers]
+        rendered = [
+            _known_header(name, value) if len(value) <= _SHORT else _header(name, value) for name, value in headers
+        ]
         self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": rendered})
 
@@ -166,13 +171,16 @@ def decode_segment(text: str) -> str:
     return unquote(text) if "%" in text else text
 
 
-def _header_value(name: str, value: str) -> bytes:
+def _header(name: str, value: str) -> tuple[bytes, bytes]:
     if _CONTROL.search(value):
         raise invalid_header(name, value)
     try:
-        return value.encode("latin-1")
+        return name.encode("latin-1"), value.encode("latin-1")
     except UnicodeEncodeError:
         raise invalid_header(name, value) from None
+
+
+_known_header = lru_cache(maxsize=4096)(_header)
 
 
 def _too_large() -> Exception:
