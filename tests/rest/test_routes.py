@@ -322,6 +322,10 @@ async def test_max_rows(client: Client) -> None:
     found = await client.ask("GET", "/authors?select=id,books(id)&order=id&books.order=id")
     assert found.json == [{"id": 1, "books": [{"id": 1}]}]
     assert len((await client.ask("GET", "/rpc/grid?n=5")).json) == 1
+    with_settings(client, max_rows=0)
+    nothing = await client.ask("GET", "/authors?offset=1&select=id,books(id)", prefer="count=exact")
+    assert (nothing.status, nothing.json, nothing.headers["content-range"]) == (206, [], "*/3")
+    assert (await client.ask("GET", "/authors?limit=2")).json == []
 
 
 async def test_media_types(client: Client) -> None:
