@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -298,7 +299,7 @@ class Keyring:
     def _check_claims(self, claims: Mapping[str, object], now: float) -> None:
         for name in ("exp", "nbf", "iat"):
             value = claims.get(name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            if value is not None and not _is_number(value):
                 raise TokenClaimInvalid(f"The JWT '{name}' claim must be a number")
         audience = claims.get("aud")
         if audience is not None and not _is_text_or_texts(audience):
@@ -331,6 +332,14 @@ def _is_text_or_texts(value: object) -> bool:
     if isinstance(value, str):
         return True
     return isinstance(value, list) and all(isinstance(item, str) for item in cast("list[object]", value))
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number that a point in time can be: JSON knows numbers without end, which no clock does."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _as_number(value: object, default: float) -> float:

@@ -136,6 +136,14 @@ def test_without_keys_a_token_is_refused() -> None:
         Keyring(()).verify(token({}))
 
 
+@pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e999", "-1e999", "NaN"])
+def test_a_time_that_no_clock_shows_is_refused(claim: str, number: str) -> None:
+    raw = jwt.PyJWS().encode(f'{{"role":"anon","{claim}":{number}}}'.encode(), SECRET)
+    with pytest.raises(TokenError):
+        ring().verify(raw)
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_asymmetric_keys_sign_and_verify(algorithm: str) -> None:
     jwk = {**private_jwks()[algorithm], "kid": "k1", "key_ops": ["sign", "verify"]}
