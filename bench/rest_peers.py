@@ -136,6 +136,14 @@ def _wait_for(port: int, path: str, child: subprocess.Popen[bytes], seconds: flo
     raise RuntimeError(f"nothing answers on port {port}")
 
 
+def database_socket(site: Site) -> str:
+    """Where the server listens, as its own pid file says (fifth line: the folder); empty for TCP only."""
+    lines = site.data_dir.joinpath("postmaster.pid").read_text().split("\n") if site.data_dir.is_dir() else []
+    folder = lines[4] if len(lines) > 4 and lines[4] else site.socket_dir
+    socket = Path(folder) / f".s.PGSQL.{site.database_port}"
+    return str(socket) if folder and socket.exists() else ""
+
+
 def node(site: Site, folder: Path, port: int) -> Contender:
     """The handler written by hand."""
     tokens = [token(site.jwt_secret, number) for number in range(USERS)]
@@ -144,7 +152,7 @@ def node(site: Site, folder: Path, port: int) -> Contender:
         "PORT": str(port),
         "JWT_SECRET": site.jwt_secret,
         "DATABASE_URL": site.database_url,
-        "SOCKET": f"{site.socket_dir}/.s.PGSQL.{site.database_port}" if site.socket_dir else "",
+        "SOCKET": database_socket(site),
     }
     child = subprocess.Popen(["node", "server.mjs"], cwd=folder, env=environ, stdout=subprocess.DEVNULL)
     _wait_for(port, "/", child)

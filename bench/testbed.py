@@ -39,6 +39,7 @@ class Site:
     postmaster: int
     service_key: str = ""
     state: Path = Path()
+    data_dir: Path = Path()
 
     @property
     def admin(self) -> str:
@@ -81,6 +82,7 @@ def platform(folder: Path, environment: Mapping[str, str] | None = None) -> Iter
             running["database_pid"],
             values["SERVICE_ROLE_KEY"],
             state,
+            Path(running["data_dir"]),
         )
         _wait_for_table(values["API_URL"], values["SERVICE_ROLE_KEY"])
         yield site, psutil.Process(child.pid)

@@ -264,8 +264,16 @@ class Pool:
             else:
                 self.release(wire)
 
-        plain = wire.status != "I" or again or not self._reset_steps
-        wire.exchange_later(self._rollback_and_reset if plain else written(wire, self._reset_steps), done, quiet=True)
+        if wire.status != "I" or again or not self._reset_steps:
+            payload = self._rollback_and_reset
+        elif wire.reset:
+            payload = wire.reset
+        else:
+            known = wire.statements
+            payload = written(wire, self._reset_steps)
+            if wire.statements == known and wire.keeps_statements and payload.startswith(b"B"):
+                wire.reset = payload
+        wire.exchange_later(payload, done, quiet=True)
 
     def recover(self, wire: Wire) -> None:
         """Takes back a session in any state: cancels what it runs, rolls back, resets; drops it if that takes long."""

@@ -84,6 +84,7 @@ class Wire(asyncio.Protocol):
     status      I idle, T in a transaction, E in a failed one: as of the last complete answer
     parameters  what the server reports of its settings
     closed      the session is over; `farewell` is the server's last word, if it had one
+    reset       the pool's reset as it was written last, while all its statements are prepared; else empty
     born, idle_since  loop times in seconds, kept for the pool
     """
 
@@ -118,6 +119,7 @@ class Wire(asyncio.Protocol):
         self.secret = b""
         self.address: Address | None = None
         self.tls: Tls | None = None
+        self.reset = b""
         self.born = self.idle_since = loop.time()
         self.generation = 0
         self.on_close: Callable[[Wire], None] | None = None
@@ -436,6 +438,7 @@ class Wire(asyncio.Protocol):
                 self._statements[key] = found
             if len(self._statements) > self._statement_limit:
                 _, oldest = self._statements.popitem(last=False)
+                self.reset = b""
                 self._evicted.append(oldest.name)
         else:
             self._statements.move_to_end(key)
@@ -451,6 +454,8 @@ class Wire(asyncio.Protocol):
 
     def forget_unsent(self) -> None:
         """Takes back what `statement` has noted for a write that was never made."""
+        if self._parsing:
+            self.reset = b""
         for statement in self._parsing:
             self._statements.pop(statement.key, None)
         self._parsing.clear()
@@ -466,8 +471,14 @@ class Wire(asyncio.Protocol):
 
     def forget_statements(self) -> None:
         """Prepares everything anew from here on."""
+        self.reset = b""
         self._evicted += [statement.name for statement in self._statements.values()]
         self._statements.clear()
+
+    @property
+    def keeps_statements(self) -> bool:
+        """Whether anything stays prepared."""
+        return self._statement_limit > 0
 
     @property
     def statements(self) -> int:
