@@ -138,9 +138,8 @@ def _embedded(place: Place) -> Finding:
     except SocleError as error:
         return Finding("postgres", "error", error.message)
     found = status(place.state.path)
-    return Finding(
-        "postgres", "ok", f"embedded {tree.version}, runs as {account.name}, data {found.state} in {found.data_dir}"
-    )
+    data = "no data yet, a start makes it in" if found.state == "absent" else f"data ({found.state}) in"
+    return Finding("postgres", "ok", f"embedded {tree.version}, will run as {account.name}; {data} {found.data_dir}")
 
 
 async def _database(url: str) -> Finding:

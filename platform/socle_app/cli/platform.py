@@ -53,6 +53,7 @@ def start(
 
 def status(
     output: Annotated[str, typer.Option("--output", "-o", help="pretty, env or json.")] = "pretty",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
     project: ProjectOption = None,
     state: StateOption = None,
 ) -> None:
@@ -68,7 +69,7 @@ def status(
     if running is None:
         err.print("[yellow]Not running.[/] Start it with [bold]socle start[/].")
         raise typer.Exit(1)
-    if output == "json":
+    if as_json or output == "json":
         out.print_json(json.dumps(dict(running.values)))
     elif output == "env":
         typer.echo(render_environment(running.values), nl=False)
