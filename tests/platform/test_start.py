@@ -96,6 +96,13 @@ def test_doctor_reports_settings_that_cannot_be_read(folder: Path) -> None:
     ]
 
 
+def test_doctor_tells_where_the_first_start_will_put_the_data(folder: Path) -> None:
+    done = socle(folder, "doctor", "--json", SOCLE_PORT=str(free_port()), SOCLE_DB_PORT=str(free_port()))
+    assert done.returncode == 0, done.stdout
+    texts = {finding["subject"]: finding["text"] for finding in json.loads(done.stdout)}
+    assert f"no data yet, a start makes it in {folder / '.socle' / 'postgres'}" in texts["postgres"]
+
+
 def test_doctor_reports_a_config_that_cannot_be_read(folder: Path) -> None:
     (folder / "supabase").mkdir()
     (folder / "supabase" / "config.toml").write_text("[api]\nport = true\nmax_rows = 'many'\n")

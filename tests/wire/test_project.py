@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -107,3 +108,7 @@ def test_a_broken_migration_is_named_and_healed(folder: Path) -> None:
     with running_program(folder) as program, program.client() as client:
         assert client.get("/rest/v1/fine").json() == []
         sign_in(program)
+        told = [sys.executable, "-m", "socle_app", "status"]
+        for option in (["--json"], ["-o", "json"]):
+            done = subprocess.run([*told, *option], cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+            assert json.loads(done.stdout) == program.values
