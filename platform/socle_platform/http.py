@@ -295,6 +295,8 @@ class Gateway:
             await self._fallback(scope, receive, exchange.send)
         else:
             scope["root_path"] = scope.get("root_path", "") + mount.prefix
+            if mount.checks_key:
+                _move_query_key(scope)
             try:
                 if mount.checks_key and (refusal := self._refuse_key(mount, scope)) is not None:
                     await send_response(exchange.send, refusal, head=method == "HEAD")
@@ -365,6 +367,19 @@ class _Exchange:
             headers.append((b"x-request-id", self.request_id))
             message["headers"] = headers
         return self._send(message)
+
+
+def _move_query_key(scope: Scope) -> None:
+    """Makes the header of a key that a link carries in its query: for a service it would be a filter of its own."""
+    query: bytes = scope["query_string"]
+    if b"apikey=" not in query or headers_of(scope).apikey is not None:
+        return
+    kept = [part for part in query.split(b"&") if not part.startswith(b"apikey=")]
+    apikey = credentials_of(scope).apikey
+    if apikey is not None:
+        scope["query_string"] = b"&".join(kept)
+        scope["headers"] = [*scope["headers"], (b"apikey", apikey.encode("latin-1", "replace"))]
+        scope["socle.headers"] = None
 
 
 def _new_request_id() -> bytes:

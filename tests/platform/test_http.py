@@ -153,7 +153,16 @@ async def test_the_project_key(path: str, headers: dict[str, str], require: bool
 
 
 async def test_the_key_may_travel_in_the_query() -> None:
-    assert (await ask(gateway(), scope_of("GET", "/rest/v1/t", query="a=1&apikey=sb_publishable_a"))).status == 200
+    scope = scope_of("GET", "/rest/v1/t", query="a=1&apikey=sb_publishable_a&b=%20")
+    assert (await ask(gateway(), scope)).status == 200
+    assert scope["query_string"] == b"a=1&b=%20"  # a service would take it for a filter of its own
+    assert credentials_of(scope).apikey == "sb_publishable_a"
+
+
+async def test_a_key_in_the_header_leaves_the_query_alone() -> None:
+    scope = scope_of("GET", "/rest/v1/t", KEY, query="apikey=eq.5")
+    assert (await ask(gateway(), scope)).status == 200
+    assert scope["query_string"] == b"apikey=eq.5"
 
 
 async def test_what_a_service_lets_pass_is_its_own_500_and_an_observation() -> None:
