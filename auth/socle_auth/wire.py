@@ -58,14 +58,6 @@ class Body:
     def boolean_or_none(self, name: str) -> bool | None:
         return self.boolean(name) if self.has(name) else None
 
-    def integer_or_none(self, name: str) -> int | None:
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise _wrong_type(name, "a whole number")
-        return value
-
     def object_or_none(self, name: str) -> Json | None:
         value = self.fields.get(name)
         if value is None:

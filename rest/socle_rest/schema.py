@@ -208,11 +208,6 @@ class Function:
         return not self.returns.is_set
 
     @property
-    def returns_single_composite(self) -> bool:
-        """Exactly one row."""
-        return not self.returns.is_set and self.returns.is_composite
-
-    @property
     def returns_void(self) -> bool:
         """Nothing at all."""
         return not self.returns.is_set and self.returns.type == _VOID

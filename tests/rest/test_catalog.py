@@ -213,7 +213,8 @@ def test_unnamed_arguments_make_a_function_callable_only_alone(library: Schema) 
 def test_output_arguments_make_rows_and_take_no_input(library: Schema) -> None:
     (pair,) = library.overloads(api("pair"))
     assert [one.name for one in pair.parameters] == ["n"]
-    assert pair.returns_single_composite
+    assert pair.returns_single
+    assert pair.returns.is_composite
     (rows,) = library.overloads(api("rows"))
     assert rows.returns.is_set
     assert rows.returns.is_composite

@@ -30,10 +30,6 @@ class UserIdentity:
     updated_at: datetime | None
     email: str
 
-    @property
-    def is_for_sso(self) -> bool:
-        return self.provider.startswith("sso:")
-
 
 @dataclass(frozen=True, slots=True)
 class Factor:

@@ -131,11 +131,6 @@ def close_statement(name: bytes) -> bytes:
     return _message(b"C", b"S", name, b"\0")
 
 
-def close_portal(name: bytes) -> bytes:
-    """Close of a portal; closing an unknown one is no error."""
-    return _message(b"C", b"P", name, b"\0")
-
-
 def execute(portal: bytes, rows: int) -> bytes:
     """Execute of a portal for at most `rows` rows (0: all)."""
     return _message(b"E", portal, b"\0", _long(rows))
