@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
-from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -94,8 +94,8 @@ async def connect(target: Connect) -> DriverConnection[Any]:
 
 
 def _no_way_to(target: Connect) -> str:
-    """What failed, with the server's name but nothing that stands before it in a URL."""
-    place = urlsplit(target).netloc.rpartition("@")[2] if isinstance(target, str) else ""
+    """What failed, with the server's name but nothing that stands before it in a URL, however odd that is."""
+    place = re.split("[/?#]", target.partition("://")[2].rpartition("@")[2])[0] if isinstance(target, str) else ""
     return f"cannot connect to the database{f' at {place}' if place else ''}"
 
 
