@@ -199,7 +199,8 @@ async def test_leaked_passwords_from_a_file(database: Database, tmp_path: Path) 
 
 async def test_time_does_not_tell_who_is_registered(database: Database) -> None:
     """Known user with a wrong password, user without a password, unknown user take the same time: the lowest of each,
-    since whatever else the machine does only adds to one."""
+    since whatever else the machine does only adds to one. On a busy machine it takes more rounds to see it; a real
+    difference stays however many there are."""
     settings = changed(FAST, password__argon2=Argon2Settings(memory_kib=8192, passes=1, workers=1))
     async with open_site(database, settings) as site:
         await site.create_user()
@@ -208,7 +209,10 @@ async def test_time_does_not_tell_who_is_registered(database: Database) -> None:
         addresses = ("ada@example.com", "invited@example.com", "nobody@example.com")
         times: dict[str, list[float]] = {address: [] for address in addresses}
         bodies = set[str]()
-        for _ in range(15):
+        lowest = [1.0, 0.0]
+        while len(times["nobody@example.com"]) < 15 or (
+            max(lowest) >= 1.5 * min(lowest) and len(times["nobody@example.com"]) < 300
+        ):
             for address in addresses:
                 site.clock.advance(seconds=10)
                 began = time.perf_counter()
@@ -216,6 +220,6 @@ async def test_time_does_not_tell_who_is_registered(database: Database) -> None:
                 times[address].append(time.perf_counter() - began)
                 bodies.add(answer.text)
                 assert refusal(answer) == (400, "invalid_credentials")
-        lowest = [min(times[address]) for address in addresses]
+            lowest = [min(times[address]) for address in addresses]
     assert len(bodies) == 1
     assert max(lowest) < 1.5 * min(lowest), lowest
