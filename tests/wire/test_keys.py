@@ -39,6 +39,15 @@ def program() -> Iterator[Program]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def rotated() -> Iterator[Program]:
+    """A project whose keys have been turned, for tests that only look."""
+    with open_folder() as folder, running_program(folder) as running:
+        keys(running, "rotate")
+        within_a_second(lambda: len(published(running)) == 2)
+        yield running
+
+
 def keys(program: Program, *arguments: str) -> str:
     """What `socle keys …` says in the project's folder."""
     done = subprocess.run(
@@ -153,10 +162,8 @@ def test_a_session_outlives_the_revocation_of_its_key(program: Program) -> None:
     assert client.auth.get_user() is not None
 
 
-def test_supabase_py_proves_tokens_by_the_published_keys(program: Program) -> None:
-    keys(program, "rotate")
-    within_a_second(lambda: len(published(program)) == 2)
-    client = signed_in(program)
+def test_supabase_py_proves_tokens_by_the_published_keys(rotated: Program) -> None:
+    client = signed_in(rotated)
     proven = client.auth.get_claims()
     assert proven["headers"]["alg"] == "ES256"
     assert proven["claims"]["role"] == "authenticated"
@@ -165,14 +172,12 @@ def test_supabase_py_proves_tokens_by_the_published_keys(program: Program) -> No
         client.auth.get_claims(jwt=forged)
 
 
-async def test_supabase_js_proves_tokens_without_asking(program: Program) -> None:
-    keys(program, "rotate")
-    within_a_second(lambda: len(published(program)) == 2)
-    session = signed_in(program).auth.get_session()
+async def test_supabase_js_proves_tokens_without_asking(rotated: Program) -> None:
+    session = signed_in(rotated).auth.get_session()
     found = await run_deno(
         CLAIMS,
-        url=program.values["API_URL"],
-        key=program.values["ANON_KEY"],
+        url=rotated.values["API_URL"],
+        key=rotated.values["ANON_KEY"],
         token=session.access_token,
         refresh=session.refresh_token,
     )

@@ -51,7 +51,7 @@ def test(
     arguments = context.args or []
     # Each worker collects all tests: when one process did so before, it finds them compiled.
     collection = Check("collection of the tests", (_tool("pytest"), "-q", "--collect-only"))
-    workers = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", str((os.cpu_count() or 2) + 1)]
+    workers = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", str((os.cpu_count() or 2) + 2)]
     if not fast and not arguments and not run_checks(collection):
         raise typer.Exit(1)
     code = subprocess.run([_tool("pytest"), "-q", "--dist", "worksteal", *workers, *arguments], cwd=ROOT).returncode
