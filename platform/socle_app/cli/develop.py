@@ -97,17 +97,20 @@ def _tool(name: str) -> str:
 
 def bench(
     context: typer.Context,
-    what: Annotated[str, typer.Argument(help="What to measure: start, rest, auth, storage, or all of them.")],
+    what: Annotated[str, typer.Argument(help="What to measure: start, rest, auth, storage, or all of them.")] = "all",
 ) -> None:
     """Measure this checkout. --write records the figures and draws docs/benchmarks.md; --check fails where one fell.
 
     Further arguments go to the benchmark.
     """
     _need_checkout()
+    arguments = context.args
+    if what.startswith("-"):  # an option came where the name is left out
+        what, arguments = "all", [what, *arguments]
     program = ROOT / "bench" / f"{what}.py"
     if not what.isidentifier() or not program.is_file():
         raise typer.BadParameter(f"there is no benchmark {what!r}")
-    raise typer.Exit(subprocess.run([sys.executable, str(program), *context.args], cwd=ROOT).returncode)
+    raise typer.Exit(subprocess.run([sys.executable, str(program), *arguments], cwd=ROOT).returncode)
 
 
 def _need_checkout() -> None:
