@@ -168,11 +168,14 @@ class Scene:
             assert ledger.refused == []
             for name in {*ledger.known, *ledger.doubtful}:
                 assert ledger.may_be(name, contents.get(name)), (name, ledger.known.get(name), contents.get(name))
-        await collect(self.storage)
-        await scan(self.storage)
-        assert await self.contents() == contents
         versions = {row["version"] for row in await self.admin.fetch("select version from storage.objects")}
-        assert {blob.version async for blob in self.storage.blobs.scan()} == versions
+        async with asyncio.timeout(10):  # what was on its way to a gateway may arrive behind the first sweep
+            while True:
+                await collect(self.storage)
+                await scan(self.storage)
+                if {blob.version async for blob in self.storage.blobs.scan()} == versions:
+                    break
+        assert await self.contents() == contents
         assert [upload async for upload in self.storage.blobs.unfinished()] == []
 
 
