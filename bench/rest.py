@@ -73,10 +73,11 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     summary = summarize(figures)
     print(json.dumps(summary, indent=1))
+    holds = not given.check or check(summary, ROOT)
     if given.write:
         write(summary, given.rounds, given.seconds, ROOT)
         draw(ROOT)
-    if given.check and not check(summary, ROOT):
+    if not holds:
         raise SystemExit(1)
 
 
