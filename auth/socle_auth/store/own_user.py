@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from socle_auth.store.rows import USER_TIMES
 from socle_platform.db import Database, Prepared
 
 _FIRST, _LAST = "timestamptz '0001-01-01 00:00:00Z'", "timestamptz '9999-12-31 23:59:59.999999Z'"
@@ -81,21 +82,7 @@ _USER = f"""jsonb_build_object({
     _pairs(
         new_email="nullif(u.email_change, '')",
         new_phone="nullif(u.phone_change, '')",
-        **_times(
-            "u",
-            "email_confirmed_at",
-            "phone_confirmed_at",
-            "confirmed_at",
-            "invited_at",
-            "confirmation_sent_at",
-            "recovery_sent_at",
-            "email_change_sent_at",
-            "phone_change_sent_at",
-            "reauthentication_sent_at",
-            "last_sign_in_at",
-            "banned_until",
-            "deleted_at",
-        ),
+        **_times("u", *USER_TIMES),
     )
 })) || coalesce((select jsonb_build_object('factors', jsonb_agg({_FACTOR} order by f.created_at, f.id))
     from auth.mfa_factors f where f.user_id = u.id having count(*) > 0), '{{}}')"""

@@ -276,7 +276,7 @@ _USER_TEXTS = (
     "phone_change_token",
     "reauthentication_token",
 )
-_USER_TIMES = (
+USER_TIMES = (
     "email_confirmed_at",
     "phone_confirmed_at",
     "confirmed_at",
@@ -298,7 +298,7 @@ def load_user(
     factors: tuple[Factor, ...] | None = None,
 ) -> User:
     rest: dict[str, Any] = {column: record[column] or "" for column in _USER_TEXTS}
-    rest |= {column: utc(record[column]) for column in _USER_TIMES}
+    rest |= {column: utc(record[column]) for column in USER_TIMES}
     return User(
         id=record["id"],
         is_sso_user=bool(record["is_sso_user"]),
